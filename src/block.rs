@@ -1,0 +1,287 @@
+//! One block of samples: scores → softmax → residual → its part of the gradient.
+
+use crate::batch::{Batch, Labels, Targets};
+use crate::error::{Error, Operand};
+use crate::gemm::{Destination, product};
+use crate::kernel::{Layout, MAX_LANES, NO_LABEL, Real, Residual, Scores, SimdLevel, Want};
+use crate::schedule::{Parallelism, Plan};
+use crate::workspace::BlockScratch;
+use core::ops::Range;
+use faer::{MatMut, MatRef};
+
+/// What every block of an evaluation shares.
+#[derive(Clone, Copy)]
+pub(crate) struct Problem<'a, T> {
+    pub(crate) features: MatRef<'a, T>,
+    pub(crate) theta: MatRef<'a, T>,
+    /// None where only probabilities are wanted.
+    pub(crate) labels: Option<Labels<'a>>,
+    pub(crate) weights: Option<&'a [T]>,
+    /// What the weights are multiplied by in the gradient: 1, or 1 / total weight.
+    pub(crate) factor: f64,
+    pub(crate) level: SimdLevel,
+    pub(crate) plan: Plan,
+    pub(crate) parallelism: Parallelism,
+}
+
+/// Where the gradient of a block goes.
+pub(crate) struct Gradient<'a, T> {
+    pub(crate) matrix: MatMut<'a, T>,
+    pub(crate) held: Destination,
+}
+
+impl<'a, T: Real> Problem<'a, T> {
+    /// With labels and weights, and a divisor of the gradient.
+    pub(crate) fn of(self, batch: &Batch<'a, T>, divisor: f64) -> Self {
+        Self {
+            labels: Some(batch.targets().labels()),
+            weights: batch.weights(),
+            factor: 1.0 / divisor,
+            ..self
+        }
+    }
+
+    /// Adds the gradient of some samples to a matrix, and returns the sum of their losses.
+    pub(crate) fn loss_and_gradient(
+        &self,
+        samples: Range<usize>,
+        scratch: &mut BlockScratch<T>,
+        gradient: Gradient<'_, T>,
+    ) -> f64 {
+        let loss = self.softmax(samples.clone(), scratch, Want::Residual, None);
+        let residual = self.view(samples.len(), scratch);
+        let mut held = gradient.held;
+        let mut matrix = gradient.matrix;
+        for run in unpoisoned(self.features, self.weights, samples.clone()) {
+            let x = self.features.subrows(run.start, run.len());
+            let r = residual.as_ref().subrows(run.start - samples.start, run.len());
+            self.product(matrix.as_mut(), held, x.transpose(), r);
+            held = Destination::Add;
+        }
+        if held == Destination::Replace {
+            matrix.fill(T::ZERO);
+        }
+        loss
+    }
+
+    /// Sum of the losses of some samples; each of them too, if there is a place for them.
+    pub(crate) fn loss(
+        &self,
+        samples: Range<usize>,
+        scratch: &mut BlockScratch<T>,
+        losses: Option<&mut [T]>,
+    ) -> f64 {
+        self.softmax(samples, scratch, Want::Loss, losses)
+    }
+
+    /// Probabilities of some samples.
+    pub(crate) fn probabilities(
+        &self,
+        samples: Range<usize>,
+        scratch: &mut BlockScratch<T>,
+        mut out: MatMut<'_, T>,
+    ) {
+        self.softmax(samples.clone(), scratch, Want::Residual, None);
+        out.copy_from(self.view(samples.len(), scratch));
+    }
+
+    /// The class of the largest score of some samples, the lowest of several; NaN is never the largest.
+    pub(crate) fn predict(&self, samples: Range<usize>, scratch: &mut BlockScratch<T>, out: &mut [u32]) {
+        self.scores(samples.clone(), scratch);
+        let scores = self.view(samples.len(), scratch);
+        for (i, label) in out.iter_mut().enumerate() {
+            let mut top = T::NEG_INFINITY;
+            *label = 0;
+            for class in 0..scores.ncols() {
+                if scores[(i, class)] > top {
+                    top = scores[(i, class)];
+                    *label = class as u32;
+                }
+            }
+        }
+    }
+
+    /// Z = X Θ of some samples.
+    fn scores(&self, samples: Range<usize>, scratch: &mut BlockScratch<T>) {
+        let x = self.features.subrows(samples.start, samples.len());
+        self.product(self.view(samples.len(), scratch), Destination::Replace, x, self.theta);
+    }
+
+    /// The scores of some samples, and in their place what is wanted of them.
+    fn softmax(
+        &self,
+        samples: Range<usize>,
+        scratch: &mut BlockScratch<T>,
+        want: Want,
+        losses: Option<&mut [T]>,
+    ) -> f64 {
+        self.scores(samples.clone(), scratch);
+        self.softmax_of_scores(samples, scratch, want, losses)
+    }
+
+    /// What is wanted of the scores in the scratch, in their place.
+    fn softmax_of_scores(
+        &self,
+        samples: Range<usize>,
+        scratch: &mut BlockScratch<T>,
+        want: Want,
+        losses: Option<&mut [T]>,
+    ) -> f64 {
+        let (data, per_sample, labels) = scratch.parts(&self.plan, samples.len());
+        match self.labels {
+            Some(all) => all.copy_to(samples.clone(), labels),
+            None => labels.fill(NO_LABEL),
+        }
+        let scores = Scores {
+            data,
+            layout: self.plan.layout(),
+            stride: self.plan.stride(),
+            samples: samples.len(),
+            classes: self.theta.ncols(),
+        };
+        let weights = self.weights.map(|weights| &weights[samples]);
+        let block = Residual { scores, labels, weights, factor: self.factor, want, per_sample, losses };
+        residual(block, self.level, self.parallelism)
+    }
+
+    /// A block of scores as a matrix.
+    fn view<'s>(&self, rows: usize, scratch: &'s mut BlockScratch<T>) -> MatMut<'s, T> {
+        let (data, ..) = scratch.parts(&self.plan, rows);
+        let (classes, stride) = (self.theta.ncols(), self.plan.stride());
+        match self.plan.layout() {
+            Layout::ClassMajor => {
+                MatMut::from_column_major_slice_with_stride_mut(data, rows, classes, stride)
+            }
+            Layout::SampleMajor => MatMut::from_row_major_slice_with_stride_mut(data, rows, classes, stride),
+        }
+    }
+
+    fn product(&self, dst: MatMut<'_, T>, held: Destination, a: MatRef<'_, T>, b: MatRef<'_, T>) {
+        if self.plan.in_pieces() {
+            product_in_pieces(self.parallelism, PIECE_DEPTH, dst, held, a, b);
+        } else {
+            product(dst, held, a, b);
+        }
+    }
+}
+
+/// A product is split in two this often.
+const PIECE_DEPTH: u32 = 3;
+
+/// Multiply-adds below which a product is not split further.
+const PIECE_WORK: usize = 1 << 18;
+
+/// A product, its result cut along its longer side into pieces that do not depend on who runs them.
+fn product_in_pieces<T: Real>(
+    parallelism: Parallelism,
+    depth: u32,
+    dst: MatMut<'_, T>,
+    held: Destination,
+    a: MatRef<'_, T>,
+    b: MatRef<'_, T>,
+) {
+    let (rows, cols) = dst.shape();
+    if depth == 0 || rows * cols * a.ncols() < PIECE_WORK {
+        return product(dst, held, a, b);
+    }
+    let again = |dst: MatMut<'_, T>, a: MatRef<'_, T>, b: MatRef<'_, T>| {
+        product_in_pieces(parallelism, depth - 1, dst, held, a, b);
+    };
+    if rows > cols {
+        let half = (rows / 2).next_multiple_of(MAX_LANES).min(rows);
+        let (dst_0, dst_1) = dst.split_at_row_mut(half);
+        let (a_0, a_1) = a.split_at_row(half);
+        parallelism.join(|| again(dst_0, a_0, b), || again(dst_1, a_1, b));
+    } else {
+        let half = (cols / 2).next_multiple_of(MAX_LANES).min(cols);
+        let (dst_0, dst_1) = dst.split_at_col_mut(half);
+        let (b_0, b_1) = b.split_at_col(half);
+        parallelism.join(|| again(dst_0, a, b_0), || again(dst_1, a, b_1));
+    }
+}
+
+/// Scores beyond which the softmax of a block is shared between threads, where its products are.
+const PIECE_SCORES: usize = 1 << 15;
+
+/// The residual kernel on a block. Sample by sample it is cut in halves, down to a size that follows from the shape.
+fn residual<T: Real>(block: Residual<'_, T>, level: SimdLevel, pieces: Parallelism) -> f64 {
+    let Scores { samples, classes, layout, .. } = block.scores;
+    if layout == Layout::ClassMajor || samples < 2 * MAX_LANES || samples * classes < PIECE_SCORES {
+        return level.dispatch(block);
+    }
+    let (a, b) = block.split_at((samples / 2).next_multiple_of(MAX_LANES));
+    let (a, b) = pieces.join(|| residual(a, level, pieces), || residual(b, level, pieces));
+    a + b
+}
+
+/// The samples without those that have weight 0 and features that are not finite, as runs of neighbours: their
+/// residual is 0, but 0·NaN and 0·∞ would poison a product.
+fn unpoisoned<'a, T: Real>(
+    features: MatRef<'a, T>,
+    weights: Option<&'a [T]>,
+    samples: Range<usize>,
+) -> impl Iterator<Item = Range<usize>> + 'a {
+    let poisoned = move |sample: usize| {
+        weights.is_some_and(|w| w[sample] == T::ZERO)
+            && features.row(sample).iter().any(|x| !x.to_f64().is_finite())
+    };
+    let mut rest = samples;
+    core::iter::from_fn(move || {
+        if weights.is_none() {
+            return (!rest.is_empty()).then(|| core::mem::replace(&mut rest, 0..0));
+        }
+        let start = rest.clone().find(|&sample| !poisoned(sample))?;
+        let end = (start..rest.end).find(|&sample| poisoned(sample)).unwrap_or(rest.end);
+        rest.start = end;
+        Some(start..end)
+    })
+}
+
+/// [`kernel::softmax_residual`](crate::kernel::softmax_residual) at a level.
+pub(crate) fn residual_of_scores<T: Real>(
+    mut scores: MatMut<'_, T>,
+    targets: Targets<'_, T>,
+    level: SimdLevel,
+) -> Result<f64, Error> {
+    let (samples, classes) = scores.shape();
+    if targets.samples() != samples {
+        let found = targets.samples();
+        return Err(Error::SampleCount { features: samples, operand: Operand::Targets, found });
+    }
+    check_scores(samples, classes)?;
+    targets.labels().check(classes)?;
+
+    let plan = Plan::new::<T>(samples, 0, classes, None);
+    let mut scratch = BlockScratch::new();
+    scratch.reserve(&plan)?;
+    let problem = Problem {
+        features: MatRef::from_column_major_slice(&[], samples, 0),
+        theta: MatRef::from_column_major_slice(&[], 0, classes),
+        labels: Some(targets.labels()),
+        weights: None,
+        factor: 1.0,
+        level,
+        plan,
+        parallelism: Parallelism::Serial,
+    };
+    let mut total = 0.0;
+    for block in 0..plan.blocks() {
+        let rows = plan.samples_of(block..block + 1);
+        let mut part = scores.as_mut().subrows_mut(rows.start, rows.len());
+        problem.view(rows.len(), &mut scratch).copy_from(part.as_ref());
+        total += problem.softmax_of_scores(rows.clone(), &mut scratch, Want::Residual, None);
+        part.copy_from(problem.view(rows.len(), &mut scratch));
+    }
+    Ok(total)
+}
+
+/// Whether there are classes, and scores can be counted.
+pub(crate) fn check_scores(samples: usize, classes: usize) -> Result<(), Error> {
+    if classes == 0 {
+        return Err(Error::NoClasses);
+    }
+    if classes >= NO_LABEL as usize || samples.checked_mul(classes).is_none() {
+        return Err(Error::TooManyScores { samples, classes });
+    }
+    Ok(())
+}

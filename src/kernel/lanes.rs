@@ -1,0 +1,297 @@
+//! One SIMD register of `f32` or `f64`: the operations that the kernels are written in.
+//!
+//! pulp names each operation once a type (`add_f32s`, `add_f64s`). This trait gives both the same name, so that a
+//! kernel is written once. Only what is used is here.
+
+use core::fmt::Debug;
+use core::ops::{Add, Div, Mul, Neg, Sub};
+use pulp::{Simd, bytemuck};
+
+/// Most lanes a register has at any level (AVX-512, `f32`). Scratch rows are padded to a multiple of it.
+pub(crate) const MAX_LANES: usize = 16;
+
+/// A number type that comes in registers.
+pub trait Lanes:
+    bytemuck::Pod
+    + Debug
+    + PartialOrd
+    + Send
+    + Sync
+    + Add<Output = Self>
+    + Sub<Output = Self>
+    + Mul<Output = Self>
+    + Div<Output = Self>
+    + Neg<Output = Self>
+{
+    /// A register.
+    type Register<S: Simd>: bytemuck::Pod + Debug;
+    /// What a comparison of registers yields.
+    type Mask<S: Simd>: Copy;
+
+    /// −∞.
+    const NEG_INFINITY: Self;
+    /// +∞.
+    const INFINITY: Self;
+    /// A quiet NaN.
+    const NAN: Self;
+    /// 0.
+    const ZERO: Self;
+    /// 1.
+    const ONE: Self;
+    /// 0, 1, 2, …
+    const IOTA: [Self; MAX_LANES];
+
+    /// Nearest value of this type.
+    fn from_f64(x: f64) -> Self;
+    /// Exact: both types fit.
+    fn to_f64(self) -> f64;
+
+    /// All lanes equal to `x`.
+    fn splat<S: Simd>(simd: S, x: Self) -> Self::Register<S>;
+    /// `a + b`
+    fn add<S: Simd>(simd: S, a: Self::Register<S>, b: Self::Register<S>) -> Self::Register<S>;
+    /// `a − b`
+    fn sub<S: Simd>(simd: S, a: Self::Register<S>, b: Self::Register<S>) -> Self::Register<S>;
+    /// `a · b`
+    fn mul<S: Simd>(simd: S, a: Self::Register<S>, b: Self::Register<S>) -> Self::Register<S>;
+    /// `a / b`
+    fn div<S: Simd>(simd: S, a: Self::Register<S>, b: Self::Register<S>) -> Self::Register<S>;
+    /// `a · b + c`: one rounding where the processor has FMA, two where it has not.
+    fn mul_add<S: Simd>(
+        simd: S,
+        a: Self::Register<S>,
+        b: Self::Register<S>,
+        c: Self::Register<S>,
+    ) -> Self::Register<S>;
+    /// `a < b`; false where either is NaN.
+    fn less<S: Simd>(simd: S, a: Self::Register<S>, b: Self::Register<S>) -> Self::Mask<S>;
+    /// `a == b`; false where either is NaN.
+    fn equal<S: Simd>(simd: S, a: Self::Register<S>, b: Self::Register<S>) -> Self::Mask<S>;
+    /// `a` where the mask is set, else `b`.
+    fn select<S: Simd>(
+        simd: S,
+        mask: Self::Mask<S>,
+        a: Self::Register<S>,
+        b: Self::Register<S>,
+    ) -> Self::Register<S>;
+
+    /// Whole registers of a slice, and the rest.
+    fn split<S: Simd>(slice: &[Self]) -> (&[Self::Register<S>], &[Self]);
+    /// Whole registers of a slice, and the rest.
+    fn split_mut<S: Simd>(slice: &mut [Self]) -> (&mut [Self::Register<S>], &mut [Self]);
+    /// The first lanes from a slice shorter than a register, zeros behind.
+    fn load_partial<S: Simd>(simd: S, slice: &[Self]) -> Self::Register<S>;
+    /// The first lanes to a slice shorter than a register.
+    fn store_partial<S: Simd>(simd: S, slice: &mut [Self], v: Self::Register<S>);
+}
+
+/// A register with the instruction set that works on it, so that kernels read as formulas.
+#[derive(Clone, Copy, Debug)]
+pub struct Vector<T: Lanes, S: Simd> {
+    pub(crate) register: T::Register<S>,
+    simd: S,
+}
+
+impl<T: Lanes, S: Simd> Vector<T, S> {
+    /// Lanes.
+    pub(crate) const COUNT: usize = size_of::<T::Register<S>>() / size_of::<T>();
+
+    #[inline(always)]
+    pub(crate) fn of(simd: S, register: T::Register<S>) -> Self {
+        Self { register, simd }
+    }
+
+    /// All lanes equal to `x`.
+    #[inline(always)]
+    pub(crate) fn splat(simd: S, x: T) -> Self {
+        Self::of(simd, T::splat(simd, x))
+    }
+
+    /// The first lanes of a slice that holds at least a register.
+    #[inline(always)]
+    pub(crate) fn load(simd: S, slice: &[T]) -> Self {
+        Self::of(simd, T::split::<S>(slice).0[0])
+    }
+
+    /// To the first lanes of a slice that holds at least a register.
+    #[inline(always)]
+    pub(crate) fn store(self, slice: &mut [T]) {
+        T::split_mut::<S>(slice).0[0] = self.register;
+    }
+
+    /// The first lanes from a slice shorter than a register, `fill` behind.
+    #[inline(always)]
+    pub(crate) fn load_or(simd: S, slice: &[T], fill: T) -> Self {
+        let iota = Self::load(simd, &T::IOTA);
+        let end = Self::splat(simd, T::from_f64(slice.len() as f64));
+        let inside = iota.less(end);
+        Self::of(simd, T::load_partial(simd, slice)).or_else(inside, Self::splat(simd, fill))
+    }
+
+    /// The first lanes to a slice shorter than a register.
+    #[inline(always)]
+    pub(crate) fn store_partial(self, slice: &mut [T]) {
+        T::store_partial(self.simd, slice, self.register);
+    }
+
+    /// self·b + c: one rounding where the processor has FMA, two where it has not.
+    #[inline(always)]
+    pub(crate) fn mul_add(self, b: Self, c: Self) -> Self {
+        Self::of(self.simd, T::mul_add(self.simd, self.register, b.register, c.register))
+    }
+
+    /// self < b; false where either is NaN.
+    #[inline(always)]
+    pub(crate) fn less(self, b: Self) -> T::Mask<S> {
+        T::less(self.simd, self.register, b.register)
+    }
+
+    /// self = b; false where either is NaN.
+    #[inline(always)]
+    pub(crate) fn equal(self, b: Self) -> T::Mask<S> {
+        T::equal(self.simd, self.register, b.register)
+    }
+
+    /// self where the mask is set, else b.
+    #[inline(always)]
+    pub(crate) fn or_else(self, mask: T::Mask<S>, b: Self) -> Self {
+        Self::of(self.simd, T::select(self.simd, mask, self.register, b.register))
+    }
+
+    /// The larger, lane by lane; self where b is NaN. Told by comparison: the processors' own maxima differ on NaN.
+    #[inline(always)]
+    pub(crate) fn larger(self, b: Self) -> Self {
+        b.or_else(self.less(b), self)
+    }
+
+    /// The lanes.
+    #[inline(always)]
+    pub(crate) fn lanes(&self) -> &[T] {
+        bytemuck::cast_slice(core::slice::from_ref(&self.register))
+    }
+
+    /// The first lane.
+    #[inline(always)]
+    pub(crate) fn first(self) -> T {
+        self.lanes()[0]
+    }
+
+    /// Sum of the lanes, in the order of a balanced tree.
+    #[inline(always)]
+    pub(crate) fn sum(self) -> T {
+        let mut lanes = [T::ZERO; MAX_LANES];
+        let mut count = Self::COUNT;
+        lanes[..count].copy_from_slice(self.lanes());
+        while count > 1 {
+            count /= 2;
+            for i in 0..count {
+                lanes[i] = lanes[i] + lanes[i + count];
+            }
+        }
+        lanes[0]
+    }
+}
+
+macro_rules! operator {
+    ($($operator:ident, $function:ident);*) => {$(
+        impl<T: Lanes, S: Simd> $operator for Vector<T, S> {
+            type Output = Self;
+            #[inline(always)]
+            fn $function(self, b: Self) -> Self {
+                Self::of(self.simd, <T as Lanes>::$function(self.simd, self.register, b.register))
+            }
+        }
+    )*};
+}
+
+operator!(Add, add; Sub, sub; Mul, mul; Div, div);
+
+macro_rules! lanes {
+    ($t:ident, $register:ident, $mask:ident, $splat:ident, $add:ident, $sub:ident, $mul:ident, $div:ident,
+     $mul_add:ident, $less:ident, $equal:ident, $select:ident, $split:ident, $split_mut:ident, $load:ident, $store:ident) => {
+        impl Lanes for $t {
+            type Register<S: Simd> = S::$register;
+            type Mask<S: Simd> = S::$mask;
+
+            const NEG_INFINITY: Self = $t::NEG_INFINITY;
+            const INFINITY: Self = $t::INFINITY;
+            const NAN: Self = $t::NAN;
+            const ZERO: Self = 0.0;
+            const ONE: Self = 1.0;
+            const IOTA: [Self; MAX_LANES] =
+                [0., 1., 2., 3., 4., 5., 6., 7., 8., 9., 10., 11., 12., 13., 14., 15.];
+
+            #[inline(always)]
+            fn from_f64(x: f64) -> Self {
+                x as $t
+            }
+            #[inline(always)]
+            fn to_f64(self) -> f64 {
+                f64::from(self)
+            }
+            #[inline(always)]
+            fn splat<S: Simd>(simd: S, x: Self) -> S::$register {
+                simd.$splat(x)
+            }
+            #[inline(always)]
+            fn add<S: Simd>(simd: S, a: S::$register, b: S::$register) -> S::$register {
+                simd.$add(a, b)
+            }
+            #[inline(always)]
+            fn sub<S: Simd>(simd: S, a: S::$register, b: S::$register) -> S::$register {
+                simd.$sub(a, b)
+            }
+            #[inline(always)]
+            fn mul<S: Simd>(simd: S, a: S::$register, b: S::$register) -> S::$register {
+                simd.$mul(a, b)
+            }
+            #[inline(always)]
+            fn div<S: Simd>(simd: S, a: S::$register, b: S::$register) -> S::$register {
+                simd.$div(a, b)
+            }
+            #[inline(always)]
+            fn mul_add<S: Simd>(simd: S, a: S::$register, b: S::$register, c: S::$register) -> S::$register {
+                simd.$mul_add(a, b, c)
+            }
+            #[inline(always)]
+            fn less<S: Simd>(simd: S, a: S::$register, b: S::$register) -> S::$mask {
+                simd.$less(a, b)
+            }
+            #[inline(always)]
+            fn equal<S: Simd>(simd: S, a: S::$register, b: S::$register) -> S::$mask {
+                simd.$equal(a, b)
+            }
+            #[inline(always)]
+            fn select<S: Simd>(simd: S, mask: S::$mask, a: S::$register, b: S::$register) -> S::$register {
+                simd.$select(mask, a, b)
+            }
+            #[inline(always)]
+            fn split<S: Simd>(slice: &[Self]) -> (&[S::$register], &[Self]) {
+                S::$split(slice)
+            }
+            #[inline(always)]
+            fn split_mut<S: Simd>(slice: &mut [Self]) -> (&mut [S::$register], &mut [Self]) {
+                S::$split_mut(slice)
+            }
+            #[inline(always)]
+            fn load_partial<S: Simd>(simd: S, slice: &[Self]) -> S::$register {
+                simd.$load(slice)
+            }
+            #[inline(always)]
+            fn store_partial<S: Simd>(simd: S, slice: &mut [Self], v: S::$register) {
+                simd.$store(slice, v)
+            }
+        }
+    };
+}
+
+#[rustfmt::skip]
+lanes!(
+    f32, f32s, m32s, splat_f32s, add_f32s, sub_f32s, mul_f32s, div_f32s, mul_add_e_f32s, less_than_f32s,
+    equal_f32s, select_f32s, as_simd_f32s, as_mut_simd_f32s, partial_load_f32s, partial_store_f32s
+);
+#[rustfmt::skip]
+lanes!(
+    f64, f64s, m64s, splat_f64s, add_f64s, sub_f64s, mul_f64s, div_f64s, mul_add_e_f64s, less_than_f64s,
+    equal_f64s, select_f64s, as_simd_f64s, as_mut_simd_f64s, partial_load_f64s, partial_store_f64s
+);

@@ -1,0 +1,141 @@
+//! The instruction sets, and the choice between them.
+
+use super::Real;
+use super::exp::exp;
+use super::log::log;
+use super::reduce::{has_nan, map, max_ignoring_nan};
+use super::softmax;
+use core::fmt;
+use pulp::{Arch, Simd, WithSimd};
+
+/// An instruction set that this crate's kernels can run on.
+///
+/// [`best`](Self::best) is what everything uses unless told otherwise. A lower level gives the bits that a lesser
+/// processor would give; tests and fuzzing go through [`available`](Self::available). It concerns the kernels of this
+/// crate alone: faer's matrix product chooses for itself.
+///
+/// ```
+/// use softmax_regression::kernel::SimdLevel;
+/// for level in SimdLevel::available() {
+///     let mut x = [0.0_f64, 1.0];
+///     level.exp(&mut x);
+///     assert_eq!(x[0], 1.0);
+/// }
+/// ```
+#[derive(Clone, Copy)]
+pub struct SimdLevel(Kind);
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Native(Arch),
+    #[cfg(feature = "emulated")]
+    Emulated,
+}
+
+impl SimdLevel {
+    /// No SIMD: one lane, any processor.
+    pub const SCALAR: Self = Self(Kind::Native(Arch::Scalar));
+
+    /// 512-bit registers made of scalars: the lane counts of AVX-512 on any processor. For tests.
+    #[cfg(feature = "emulated")]
+    pub const EMULATED: Self = Self(Kind::Emulated);
+
+    /// The best level of this processor.
+    pub fn best() -> Self {
+        Self(Kind::Native(Arch::new()))
+    }
+
+    /// Every level of this processor, from the least to the best.
+    pub fn available() -> impl Iterator<Item = Self> {
+        let levels = [
+            Some(Self::SCALAR),
+            #[cfg(feature = "emulated")]
+            Some(Self::EMULATED),
+            #[cfg(target_arch = "x86_64")]
+            pulp::x86::V3::try_new().map(|simd| Self(Kind::Native(Arch::V3(simd)))),
+            #[cfg(target_arch = "x86_64")]
+            pulp::x86::V4::try_new().map(|simd| Self(Kind::Native(Arch::V4(simd)))),
+            #[cfg(not(target_arch = "x86_64"))]
+            Some(Self::best()),
+        ];
+        levels.into_iter().flatten()
+    }
+
+    /// Runs a kernel, compiled for this level.
+    #[inline]
+    pub(crate) fn dispatch<Op: WithSimd>(self, op: Op) -> Op::Output {
+        match self.0 {
+            Kind::Native(arch) => arch.dispatch(op),
+            #[cfg(feature = "emulated")]
+            Kind::Emulated => op.with_simd(pulp::Scalar512b),
+        }
+    }
+
+    /// [`kernel::max`](super::max) at this level.
+    pub fn max<T: Real>(self, x: &[T]) -> T {
+        self.dispatch(Max(x))
+    }
+
+    /// [`kernel::exp`](super::exp()) at this level.
+    pub fn exp<T: Real>(self, x: &mut [T]) {
+        self.dispatch(Exp(x));
+    }
+
+    /// [`kernel::log`](super::log()) at this level.
+    pub fn log<T: Real>(self, x: &mut [T]) {
+        self.dispatch(Log(x));
+    }
+
+    /// [`kernel::log_sum_exp`](super::log_sum_exp) at this level.
+    pub fn log_sum_exp<T: Real>(self, x: &[T]) -> T {
+        self.dispatch(LogSumExp(x))
+    }
+
+    /// [`kernel::softmax`](super::softmax()) at this level.
+    pub fn softmax<T: Real>(self, x: &mut [T]) {
+        self.dispatch(Softmax(x));
+    }
+
+    /// [`kernel::log_softmax`](super::log_softmax) at this level.
+    pub fn log_softmax<T: Real>(self, x: &mut [T]) {
+        self.dispatch(LogSoftmax(x));
+    }
+}
+
+impl fmt::Debug for SimdLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Kind::Native(Arch::Scalar) => f.write_str("Scalar"),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Native(Arch::V3(_)) => f.write_str("V3"),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Native(Arch::V4(_)) => f.write_str("V4"),
+            #[allow(unreachable_patterns, reason = "which levels there are depends on the target")]
+            Kind::Native(arch) => arch.fmt(f),
+            #[cfg(feature = "emulated")]
+            Kind::Emulated => f.write_str("Emulated"),
+        }
+    }
+}
+
+/// A kernel on a slice as an operation that pulp can dispatch.
+macro_rules! operation {
+    ($name:ident(&$($mutability:ident)? [T]) -> $output:ty, |$simd:ident, $x:ident| $body:expr) => {
+        struct $name<'a, T>(&'a $($mutability)? [T]);
+        impl<T: Real> WithSimd for $name<'_, T> {
+            type Output = $output;
+            #[inline(always)]
+            fn with_simd<S: Simd>(self, $simd: S) -> $output {
+                let $x = self.0;
+                $body
+            }
+        }
+    };
+}
+
+operation!(Max(&[T]) -> T, |simd, x| if has_nan(simd, x) { T::NAN } else { max_ignoring_nan(simd, x) });
+operation!(Exp(&mut [T]) -> (), |simd, x| map(simd, x, |x| exp(simd, x)));
+operation!(Log(&mut [T]) -> (), |simd, x| map(simd, x, |x| log(simd, x)));
+operation!(LogSumExp(&[T]) -> T, |simd, x| softmax::log_sum_exp(simd, x));
+operation!(Softmax(&mut [T]) -> (), |simd, x| softmax::softmax(simd, x));
+operation!(LogSoftmax(&mut [T]) -> (), |simd, x| softmax::log_softmax(simd, x));

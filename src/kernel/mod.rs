@@ -1,0 +1,85 @@
+//! The SIMD kernels, one operation a file, and the instruction sets they run on. The only place that names pulp.
+//!
+//! The functions here work on slices, for those who build a head of their own; [`Objective`](crate::Objective) uses
+//! the same code on blocks of scores. Each runs at the best level the processor has, found once; the methods of
+//! [`SimdLevel`] run it at a level of your choice.
+
+mod exp;
+mod lanes;
+mod level;
+mod log;
+mod reduce;
+mod residual;
+mod softmax;
+
+pub use level::SimdLevel;
+
+pub(crate) use lanes::{Lanes, MAX_LANES};
+pub(crate) use residual::{Layout, NO_LABEL, PerSample, Residual, Scores, Want};
+
+use crate::{Error, Targets};
+use faer::MatMut;
+
+/// The number types of this crate: `f32` and `f64`. Sealed.
+pub trait Real: log::Logarithm + faer::traits::RealField + Copy {}
+
+impl Real for f32 {}
+impl Real for f64 {}
+
+/// The largest element: NaN if any element is NaN, −∞ for an empty slice.
+pub fn max<T: Real>(x: &[T]) -> T {
+    SimdLevel::best().max(x)
+}
+
+/// xᵢ becomes exp(xᵢ). Error ≤ 1 ulp; exp(−∞) = 0, exp(+∞) = +∞, NaN stays NaN, subnormal results are kept.
+pub fn exp<T: Real>(x: &mut [T]) {
+    SimdLevel::best().exp(x);
+}
+
+/// xᵢ becomes its natural logarithm. Error ≤ 1 ulp; log(±0) = −∞, log(+∞) = +∞, NaN for NaN and below 0.
+pub fn log<T: Real>(x: &mut [T]) {
+    SimdLevel::best().log(x);
+}
+
+/// log Σᵢ exp(xᵢ), which cannot overflow: −∞ for an empty slice and one of −∞ alone, +∞ if an element is +∞, NaN if
+/// one is NaN.
+pub fn log_sum_exp<T: Real>(x: &[T]) -> T {
+    SimdLevel::best().log_sum_exp(x)
+}
+
+/// xᵢ becomes exp(xᵢ) / Σⱼ exp(xⱼ). All NaN if an element is NaN or +∞, or all are −∞.
+pub fn softmax<T: Real>(x: &mut [T]) {
+    SimdLevel::best().softmax(x);
+}
+
+/// xᵢ becomes log(exp(xᵢ) / Σⱼ exp(xⱼ)), relatively accurate near 0 too. All NaN if an element is NaN or +∞, or all
+/// are −∞.
+pub fn log_softmax<T: Real>(x: &mut [T]) {
+    SimdLevel::best().log_softmax(x);
+}
+
+/// The residual P − 1{y = k} in place of scores Z already computed (m×K, any strides), and the sum of the losses
+/// −Σᵢ log P_i,yᵢ.
+///
+/// This is the middle of [`Objective::loss_and_gradient`](crate::Objective::loss_and_gradient), for those whose scores
+/// come from elsewhere; the accuracy and the special values are the same.
+///
+/// # Errors
+/// [`Error::SampleCount`] if `targets` and `scores` differ in m, [`Error::NoClasses`] if K = 0,
+/// [`Error::LabelOutOfRange`]. Nothing is written then.
+///
+/// ```
+/// use faer::mat;
+/// let mut scores = mat![[40.0, 0.0, 0.0], [0.0, 0.0, 0.0_f64]];
+/// let loss = softmax_regression::kernel::softmax_residual(scores.as_mut(), &[0_u32, 2][..])?;
+/// assert!((loss - 3_f64.ln()).abs() < 1e-15);
+/// // Not 0, which P − 1 would give.
+/// assert!((scores[(0, 0)] / -8.496708e-18 - 1.0).abs() < 1e-6);
+/// # Ok::<(), softmax_regression::Error>(())
+/// ```
+pub fn softmax_residual<'t, T: Real>(
+    scores: MatMut<'_, T>,
+    targets: impl Into<Targets<'t, T>>,
+) -> Result<f64, Error> {
+    crate::block::residual_of_scores(scores, targets.into(), SimdLevel::best())
+}

@@ -1,0 +1,345 @@
+//! From a block of scores to its residual and loss, in place: the fused heart of the evaluation.
+//!
+//! Of a sample with scores z, label y and coefficient c (its weight, over the total weight if the mean is asked for),
+//! with top = max z and eⱼ = exp(zⱼ − top):
+//!
+//! ```text
+//! rest     = Σ_{j≠y} eⱼ,   S = rest + e_y
+//! loss     = (top − z_y) + log1p(rest + (e_y − 1))
+//! residual = c·eⱼ / S  for j ≠ y,   −c·rest / S  at the label
+//! ```
+//!
+//! Nothing here cancels. Where y is the maximum, e_y = 1 exactly and the loss is log1p(rest), precise however small.
+//! Where it is not, S ≥ 1 + e_y and the loss is at least (top − z_y) + e_y ≥ 1: an error of one ulp of S is one of the
+//! loss. The residual at the label never passes through 1 − p.
+//!
+//! The label's score is taken out of the block first (−∞ in its place, so that its term in the sum is 0) and its
+//! residual is put back last; between the two no lane differs from another. Probabilities are the same computation for
+//! samples whose label is [`NO_LABEL`].
+
+use super::exp::exp_nonpositive;
+use super::lanes::{MAX_LANES, Vector};
+use super::log::{Logarithm, log1p_nonnegative};
+use super::reduce::{CompensatedSum, exp_and_sum, exp_sum, has_nan, map, max_ignoring_nan};
+use pulp::{Simd, WithSimd};
+
+/// Of a sample that has no label: its residual is its probabilities.
+pub(crate) const NO_LABEL: u32 = u32::MAX;
+
+/// How the scores of a block lie in memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Layout {
+    /// Class by class, each `stride` long (a multiple of [`MAX_LANES`]): lanes run across samples.
+    ClassMajor,
+    /// Sample by sample, each `stride` long: lanes run across classes.
+    SampleMajor,
+}
+
+/// A block of scores, samples × classes.
+pub(crate) struct Scores<'a, T> {
+    pub(crate) data: &'a mut [T],
+    pub(crate) layout: Layout,
+    pub(crate) stride: usize,
+    pub(crate) samples: usize,
+    pub(crate) classes: usize,
+}
+
+impl<T> Scores<'_, T> {
+    #[inline(always)]
+    fn index(&self, sample: usize, class: usize) -> usize {
+        match self.layout {
+            Layout::ClassMajor => class * self.stride + sample,
+            Layout::SampleMajor => sample * self.stride + class,
+        }
+    }
+}
+
+/// What the kernel keeps of each sample while it works: one number each, padded to a multiple of [`MAX_LANES`].
+pub(crate) struct PerSample<'a, T> {
+    /// Score of the label; −∞ where there is none.
+    pub(crate) label_score: &'a mut [T],
+    /// In: c. Out: the residual at the label.
+    pub(crate) coefficient: &'a mut [T],
+    /// Maximum of the scores.
+    pub(crate) top: &'a mut [T],
+    /// log1p(rest + (e_y − 1)).
+    pub(crate) tail: &'a mut [T],
+}
+
+impl<T> PerSample<'_, T> {
+    fn split_at(self, samples: usize) -> (Self, Self) {
+        let (label_score, label_score_1) = self.label_score.split_at_mut(samples);
+        let (coefficient, coefficient_1) = self.coefficient.split_at_mut(samples);
+        let (top, top_1) = self.top.split_at_mut(samples);
+        let (tail, tail_1) = self.tail.split_at_mut(samples);
+        (
+            Self { label_score, coefficient, top, tail },
+            Self { label_score: label_score_1, coefficient: coefficient_1, top: top_1, tail: tail_1 },
+        )
+    }
+}
+
+/// What is wanted of a block.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Want {
+    /// The losses; the scores are left in no particular state.
+    Loss,
+    /// The losses, and the residual in place of the scores.
+    Residual,
+}
+
+/// The whole of a block, as one dispatch.
+pub(crate) struct Residual<'a, T> {
+    pub(crate) scores: Scores<'a, T>,
+    /// One a sample.
+    pub(crate) labels: &'a [u32],
+    /// One a sample, or none for 1.
+    pub(crate) weights: Option<&'a [T]>,
+    /// What the weight of a sample is multiplied by in its residual.
+    pub(crate) factor: f64,
+    pub(crate) want: Want,
+    pub(crate) per_sample: PerSample<'a, T>,
+    /// Gets the loss of each sample, weight included.
+    pub(crate) losses: Option<&'a mut [T]>,
+}
+
+impl<T: Logarithm> WithSimd for Residual<'_, T> {
+    /// Sum of the losses.
+    type Output = f64;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, simd: S) -> f64 {
+        self.take_labels();
+        match (self.scores.layout, self.want) {
+            (Layout::ClassMajor, Want::Loss) => class_major::<T, S, false>(simd, &mut self),
+            (Layout::ClassMajor, Want::Residual) => class_major::<T, S, true>(simd, &mut self),
+            (Layout::SampleMajor, Want::Loss) => sample_major::<T, S, false>(simd, &mut self),
+            (Layout::SampleMajor, Want::Residual) => sample_major::<T, S, true>(simd, &mut self),
+        }
+        if self.want == Want::Residual {
+            self.put_labels();
+        }
+        self.sum_losses()
+    }
+}
+
+impl<'a, T: Logarithm> Residual<'a, T> {
+    /// The first samples, a multiple of [`MAX_LANES`], and the rest. Sample-major only.
+    pub(crate) fn split_at(self, samples: usize) -> (Self, Self) {
+        debug_assert_eq!(self.scores.layout, Layout::SampleMajor);
+        let Scores { data, layout, stride, samples: all, classes } = self.scores;
+        let (data_0, data_1) = data.split_at_mut(samples * stride);
+        let scores = |data, samples| Scores { data, layout, stride, samples, classes };
+        let (labels_0, labels_1) = self.labels.split_at(samples);
+        let (weights_0, weights_1) = self.weights.map(|w| w.split_at(samples)).unzip();
+        let (losses_0, losses_1) = self.losses.map(|l| l.split_at_mut(samples)).unzip();
+        let (per_sample_0, per_sample_1) = self.per_sample.split_at(samples);
+        let part = |scores, labels, weights, per_sample, losses| Self {
+            scores,
+            labels,
+            weights,
+            factor: self.factor,
+            want: self.want,
+            per_sample,
+            losses,
+        };
+        (
+            part(scores(data_0, samples), labels_0, weights_0, per_sample_0, losses_0),
+            part(scores(data_1, all - samples), labels_1, weights_1, per_sample_1, losses_1),
+        )
+    }
+
+    /// Sets the coefficients, and swaps the labels' scores for −∞.
+    #[inline(always)]
+    fn take_labels(&mut self) {
+        let factor = T::from_f64(self.factor);
+        self.per_sample.coefficient.fill(factor);
+        if let Some(weights) = self.weights {
+            for (i, (c, &weight)) in self.per_sample.coefficient.iter_mut().zip(weights).enumerate() {
+                *c = weight * factor;
+                if weight == T::ZERO {
+                    silence(&mut self.scores, i);
+                }
+            }
+        }
+        self.per_sample.label_score.fill(T::NEG_INFINITY);
+        for (i, (score, &label)) in self.per_sample.label_score.iter_mut().zip(self.labels).enumerate() {
+            if label != NO_LABEL {
+                let at = self.scores.index(i, label as usize);
+                *score = core::mem::replace(&mut self.scores.data[at], T::NEG_INFINITY);
+            }
+        }
+    }
+
+    /// Writes the residuals at the labels.
+    #[inline(always)]
+    fn put_labels(&mut self) {
+        for (i, (&residual, &label)) in self.per_sample.coefficient.iter().zip(self.labels).enumerate() {
+            if label != NO_LABEL {
+                let at = self.scores.index(i, label as usize);
+                self.scores.data[at] = residual;
+            }
+        }
+    }
+
+    /// Σ weight·((top − z_y) + tail), in f64, where the difference of two finite f32 cannot overflow. Eight sums take
+    /// turns, so that the order is the same at every level and the additions need not wait for one another.
+    #[inline(always)]
+    fn sum_losses(&mut self) -> f64 {
+        let PerSample { label_score, top, tail, .. } = &self.per_sample;
+        let samples = self.scores.samples;
+        let (label_score, top, tail) = (&label_score[..samples], &top[..samples], &tail[..samples]);
+        let loss = |i: usize| (top[i].to_f64() - label_score[i].to_f64()) + tail[i].to_f64();
+        let mut sums = [0.0_f64; 8];
+        match (self.weights, self.losses.as_deref_mut()) {
+            (None, None) => (0..samples).for_each(|i| sums[i % 8] += loss(i)),
+            (Some(weights), None) => {
+                let weights = &weights[..samples];
+                (0..samples).for_each(|i| sums[i % 8] += weights[i].to_f64() * loss(i));
+            }
+            (weights, Some(losses)) => {
+                for i in 0..samples {
+                    let loss = weights.map_or(1.0, |w| w[i].to_f64()) * loss(i);
+                    losses[i] = T::from_f64(loss);
+                    sums[i % 8] += loss;
+                }
+            }
+        }
+        let [a, b, c, d, e, f, g, h] = sums;
+        ((a + b) + (c + d)) + ((e + f) + (g + h))
+    }
+}
+
+/// Makes a sample of weight 0 harmless: its scores become 0, so that its loss and residual are finite, and 0 after
+/// weighting.
+#[cold]
+#[inline(never)]
+fn silence<T: Logarithm>(scores: &mut Scores<'_, T>, sample: usize) {
+    for class in 0..scores.classes {
+        let at = scores.index(sample, class);
+        scores.data[at] = T::ZERO;
+    }
+}
+
+/// The last step of a register of samples.
+struct Finished<T: Logarithm, S: Simd> {
+    /// c / S.
+    scale: Vector<T, S>,
+    /// −c·rest / S.
+    label_residual: Vector<T, S>,
+    /// log1p(rest + (e_y − 1)).
+    tail: Vector<T, S>,
+}
+
+#[inline(always)]
+fn finish<T: Logarithm, S: Simd>(
+    simd: S,
+    top: Vector<T, S>,
+    label_score: Vector<T, S>,
+    rest: Vector<T, S>,
+    coefficient: Vector<T, S>,
+) -> Finished<T, S> {
+    let at_label = exp_nonpositive(simd, label_score - top);
+    let sum = rest + at_label;
+    Finished {
+        scale: coefficient / sum,
+        label_residual: (Vector::splat(simd, T::ZERO) - coefficient) * (rest / sum),
+        tail: log1p_nonnegative(simd, rest + (at_label - Vector::splat(simd, T::ONE))),
+    }
+}
+
+/// Lanes across samples: a register of samples at a time, all its classes.
+#[inline(always)]
+fn class_major<T: Logarithm, S: Simd, const RESIDUAL: bool>(simd: S, block: &mut Residual<'_, T>) {
+    let Residual { scores, per_sample, .. } = block;
+    let (stride, classes) = (scores.stride, scores.classes);
+    for start in (0..scores.samples).step_by(Vector::<T, S>::COUNT) {
+        let data = &mut scores.data[start..];
+        let label_score = Vector::load(simd, &per_sample.label_score[start..]);
+
+        let mut top = Vector::splat(simd, T::NEG_INFINITY);
+        for class in 0..classes {
+            top = top.larger(Vector::load(simd, &data[class * stride..]));
+        }
+        let top = top.larger(label_score);
+        let infinite = top.lanes().iter().fold(false, |any, &t| any | (t == T::INFINITY));
+        let infinite = infinite.then(|| infinite_losses(data, stride, classes, label_score.lanes()));
+
+        let mut rest = CompensatedSum::new(simd);
+        let mut exp = |class: usize| {
+            let at = &mut data[class * stride..];
+            let e = exp_nonpositive(simd, Vector::load(simd, at) - top);
+            if RESIDUAL {
+                e.store(at);
+            }
+            e
+        };
+        let mut class = 0;
+        while class + 4 <= classes {
+            rest.add_four([exp(class), exp(class + 1), exp(class + 2), exp(class + 3)]);
+            class += 4;
+        }
+        while class < classes {
+            rest.add(exp(class));
+            class += 1;
+        }
+
+        let coefficient = Vector::load(simd, &per_sample.coefficient[start..]);
+        let done = finish(simd, top, label_score, rest.sum, coefficient);
+        if RESIDUAL {
+            for class in 0..classes {
+                let at = &mut data[class * stride..];
+                (Vector::load(simd, at) * done.scale).store(at);
+            }
+            done.label_residual.store(&mut per_sample.coefficient[start..]);
+        }
+        top.store(&mut per_sample.top[start..]);
+        done.tail.store(&mut per_sample.tail[start..]);
+        for lane in infinite.iter().flat_map(|infinite| (0..MAX_LANES).filter(|&lane| infinite[lane])) {
+            per_sample.tail[start + lane] = T::ZERO;
+        }
+    }
+}
+
+/// Of a register of samples class by class, one of which has a score of +∞: whether the loss is +∞, since the label
+/// has a lower score and none is NaN.
+#[cold]
+#[inline(never)]
+fn infinite_losses<T: Logarithm>(
+    data: &[T],
+    stride: usize,
+    classes: usize,
+    label_score: &[T],
+) -> [bool; MAX_LANES] {
+    let mut infinite = [false; MAX_LANES];
+    for (lane, &label_score) in label_score.iter().enumerate() {
+        let mut others = data.iter().skip(lane).step_by(stride).take(classes);
+        infinite[lane] = label_score < T::INFINITY
+            && others.clone().any(|&z| z == T::INFINITY)
+            && !others.any(|z| z.to_f64().is_nan());
+    }
+    infinite
+}
+
+/// Lanes across classes: a sample at a time.
+#[inline(always)]
+fn sample_major<T: Logarithm, S: Simd, const RESIDUAL: bool>(simd: S, block: &mut Residual<'_, T>) {
+    let Residual { scores, per_sample, .. } = block;
+    let splat = |x| Vector::splat(simd, x);
+    for sample in 0..scores.samples {
+        let row = &mut scores.data[sample * scores.stride..][..scores.classes];
+        let label_score = per_sample.label_score[sample];
+        let others = max_ignoring_nan(simd, row);
+        let top = if others < label_score { label_score } else { others };
+        let infinite_loss = others == T::INFINITY && label_score < T::INFINITY && !has_nan(simd, row);
+        let rest = if RESIDUAL { exp_and_sum(simd, row, top) } else { exp_sum(simd, row, top) };
+        let coefficient = splat(per_sample.coefficient[sample]);
+        let done = finish(simd, splat(top), splat(label_score), splat(rest), coefficient);
+        if RESIDUAL {
+            map(simd, row, |e| e * done.scale);
+            per_sample.coefficient[sample] = done.label_residual.first();
+        }
+        per_sample.top[sample] = top;
+        per_sample.tail[sample] = if infinite_loss { T::ZERO } else { done.tail.first() };
+    }
+}

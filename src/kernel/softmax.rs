@@ -1,0 +1,56 @@
+//! Softmax, its logarithm and log-sum-exp of one row, lanes across the classes.
+//!
+//! A row is shifted by its own maximum, so no finite score overflows. NaN anywhere gives NaN everywhere.
+
+use super::lanes::Vector;
+use super::log::{Logarithm, log1p_nonnegative};
+use super::reduce::{exp_and_sum, exp_sum, has_nan, map, max_ignoring_nan};
+use pulp::Simd;
+
+/// xⱼ becomes exp(xⱼ) / Σ exp. A row with +∞, or of −∞ alone, becomes NaN.
+#[inline(always)]
+pub(crate) fn softmax<T: Logarithm, S: Simd>(simd: S, row: &mut [T]) {
+    let top = max_ignoring_nan(simd, row);
+    let sum = exp_and_sum(simd, row, top);
+    let scale = Vector::splat(simd, T::ONE / sum);
+    map(simd, row, |e| e * scale);
+}
+
+/// xⱼ becomes log softmax(x)ⱼ = (xⱼ − top) − log1p(rest): every difference is at most 0, so nothing cancels.
+#[inline(always)]
+pub(crate) fn log_softmax<T: Logarithm, S: Simd>(simd: S, row: &mut [T]) {
+    let top = max_ignoring_nan(simd, row);
+    let tail = Vector::splat(simd, log1p_rest(simd, row, top));
+    let top = Vector::splat(simd, top);
+    map(simd, row, |x| (x - top) - tail);
+}
+
+/// log Σ exp(xⱼ); −∞ for an empty row and one of −∞ alone, +∞ for one with +∞ and no NaN.
+#[inline(always)]
+pub(crate) fn log_sum_exp<T: Logarithm, S: Simd>(simd: S, row: &[T]) -> T {
+    let top = max_ignoring_nan(simd, row);
+    if top == T::INFINITY || top == T::NEG_INFINITY {
+        return if has_nan(simd, row) { T::NAN } else { top };
+    }
+    top + log1p_rest(simd, row, top)
+}
+
+/// log1p(Σ exp(xⱼ − top)) over all but the first element that equals `top`, whose term is exactly 1.
+#[inline(always)]
+fn log1p_rest<T: Logarithm, S: Simd>(simd: S, row: &[T], top: T) -> T {
+    let at = position(row, top).unwrap_or(0);
+    let before = exp_sum(simd, &row[..at], top);
+    let after = exp_sum(simd, row.get(at + 1..).unwrap_or(&[]), top);
+    // A row of NaN alone has no element equal to its top; its own NaN then has to be kept.
+    let own = row.get(at).map_or(T::ZERO, |&x| x - x);
+    log1p_nonnegative(simd, Vector::splat(simd, before + after + own)).first()
+}
+
+/// Index of the first element equal to x. Whole chunks are compared first: that loop has no exit, so it is vectorised.
+#[inline(always)]
+fn position<T: Logarithm>(row: &[T], x: T) -> Option<usize> {
+    const CHUNK: usize = 64;
+    let chunk = row.chunks(CHUNK).position(|c| c.iter().fold(false, |found, &y| found | (y == x)))?;
+    let start = chunk * CHUNK;
+    row[start..].iter().position(|&y| y == x).map(|i| start + i)
+}

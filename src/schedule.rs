@@ -1,0 +1,297 @@
+//! How an evaluation is cut up: block sizes, partial gradients, who runs what, and the order of every sum.
+//!
+//! Everything here follows from the shape (m, n, K, the size of T) and `block_bytes` alone, never from the number of
+//! threads: so the bits of the result do not either. There are two ways to use threads:
+//!
+//! - **Groups.** The blocks are dealt to groups of neighbours, each with a partial gradient of its own, and the groups to
+//!   threads. At the end the partials are added in their order.
+//! - **Pieces.** Where K·n is so large that partial gradients would cost more than they bring, there is one group; its
+//!   blocks run in order, and the threads split each product of a block into pieces of its result.
+
+use crate::kernel::{Layout, MAX_LANES};
+use crate::workspace::BlockScratch;
+use core::ops::Range;
+use faer::MatMut;
+use std::sync::{Mutex, PoisonError};
+
+/// Who does the work.
+///
+/// Neither changes a bit of any result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Parallelism {
+    /// The caller's thread.
+    Serial,
+    /// The threads of the rayon pool that the call is made from (the global one if from none), if there is enough work
+    /// for more than one.
+    #[default]
+    Rayon,
+}
+
+impl Parallelism {
+    /// Both, at once if threads may be used.
+    pub(crate) fn join<A: Send, B: Send>(
+        self,
+        a: impl FnOnce() -> A + Send,
+        b: impl FnOnce() -> B + Send,
+    ) -> (A, B) {
+        match self {
+            Self::Serial => (a(), b()),
+            Self::Rayon => rayon::join(a, b),
+        }
+    }
+
+    /// Runs `f` where a later [`join`](Self::join) does not have to enter the pool again.
+    pub(crate) fn enter<A: Send>(self, f: impl FnOnce() -> A + Send) -> A {
+        self.join(f, || ()).0
+    }
+
+    /// How many threads there are to use.
+    pub(crate) fn threads(self) -> usize {
+        match self {
+            Self::Serial => 1,
+            Self::Rayon => rayon::current_num_threads(),
+        }
+    }
+
+    /// Which of them this is.
+    fn thread(self) -> usize {
+        match self {
+            Self::Serial => 0,
+            Self::Rayon => rayon::current_thread_index().unwrap_or(0),
+        }
+    }
+}
+
+/// Classes up to which lanes run across samples. Above, a register of samples with all its classes no longer fits the
+/// first cache beside what else is in it, and a row is long enough to fill registers of its own.
+const CLASS_MAJOR_MAX: usize = 128;
+
+/// Multiply-adds below which threads cost more than they bring: some 20 µs of one core.
+const SERIAL_WORK: usize = 1 << 20;
+
+/// Most partial gradients: enough to keep 64 threads busy, and cheap to add up.
+const MAX_GROUPS: usize = 64;
+
+/// Scratch of a block, its part of X included: half of a second-level cache of 512 KiB.
+const BLOCK_BYTES: usize = 256 << 10;
+
+/// Scratch of a block where Θ does not fit the cache: it is streamed once a block, so blocks are tall.
+const TALL_BLOCK_BYTES: usize = 32 << 20;
+
+/// The shape of an evaluation, cut up.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    samples: usize,
+    features: usize,
+    classes: usize,
+    rows: usize,
+    groups: usize,
+    layout: Layout,
+    in_pieces: bool,
+}
+
+impl Plan {
+    pub(crate) fn new<T>(
+        samples: usize,
+        features: usize,
+        classes: usize,
+        block_bytes: Option<usize>,
+    ) -> Self {
+        let size = size_of::<T>();
+        let layout = if classes <= CLASS_MAJOR_MAX { Layout::ClassMajor } else { Layout::SampleMajor };
+        let theta = features.saturating_mul(classes);
+        let work = samples.saturating_mul(theta.saturating_add(8 * classes)).saturating_mul(2);
+
+        // A partial gradient costs writing and adding K·n numbers; a group of m/groups samples reads n·m/groups.
+        let affordable = samples / (8 * classes.max(1));
+        let wanted = (work / SERIAL_WORK).clamp(1, MAX_GROUPS);
+        let in_pieces = affordable < 4 && wanted >= 4;
+        let groups = if in_pieces { 1 } else { wanted.min(affordable).max(1) };
+
+        let tall = theta.saturating_mul(size) > BLOCK_BYTES;
+        let budget = block_bytes.unwrap_or(if tall { TALL_BLOCK_BYTES } else { BLOCK_BYTES });
+        let per_row = if tall { classes.max(features / 4) } else { classes.saturating_add(features) };
+        let rows = (budget / per_row.saturating_mul(size).max(1)).clamp(MAX_LANES, 1024);
+        let rows = (rows / MAX_LANES * MAX_LANES).min(samples.div_ceil(groups)).max(1);
+        let groups = groups.min(samples.div_ceil(rows)).max(1);
+        Self { samples, features, classes, rows, groups, layout, in_pieces }
+    }
+
+    /// Whether there is anything for a second thread to do.
+    pub(crate) fn is_parallel(&self) -> bool {
+        self.groups > 1 || self.in_pieces
+    }
+
+    /// Whether the products of a block are to be split.
+    pub(crate) fn in_pieces(&self) -> bool {
+        self.in_pieces
+    }
+
+    /// Samples in a block; the last may have fewer.
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub(crate) fn blocks(&self) -> usize {
+        self.samples.div_ceil(self.rows)
+    }
+
+    pub(crate) fn groups(&self) -> usize {
+        self.groups
+    }
+
+    /// The blocks of some neighbouring groups.
+    pub(crate) fn blocks_of(&self, groups: Range<usize>) -> Range<usize> {
+        let bound = |group: usize| group * self.blocks() / self.groups;
+        bound(groups.start)..bound(groups.end)
+    }
+
+    /// The samples of some neighbouring blocks.
+    pub(crate) fn samples_of(&self, blocks: Range<usize>) -> Range<usize> {
+        (blocks.start * self.rows).min(self.samples)..(blocks.end * self.rows).min(self.samples)
+    }
+
+    /// Shape of the partial gradients, side by side; none if there is only one, which can be the gradient itself.
+    pub(crate) fn partials(&self) -> Option<(usize, usize)> {
+        (self.groups > 1).then(|| (self.features, self.classes * self.groups))
+    }
+
+    pub(crate) fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// Distance of neighbouring classes (class-major) or samples (sample-major) in a block's scores.
+    pub(crate) fn stride(&self) -> usize {
+        match self.layout {
+            // One line more, so that the same sample of all classes does not fall into one set of the cache.
+            Layout::ClassMajor => self.rows.next_multiple_of(MAX_LANES) + MAX_LANES,
+            Layout::SampleMajor => self.classes.next_multiple_of(MAX_LANES),
+        }
+    }
+
+    pub(crate) fn scores_len(&self) -> usize {
+        match self.layout {
+            Layout::ClassMajor => self.stride().saturating_mul(self.classes),
+            Layout::SampleMajor => self.stride().saturating_mul(self.rows),
+        }
+    }
+}
+
+/// Where a run of neighbouring groups ends and the next begins, counted from the start of the first.
+#[derive(Clone, Copy)]
+pub(crate) struct Cut {
+    groups: usize,
+    blocks: usize,
+    samples: usize,
+}
+
+/// Something that groups, or blocks, write each its own part of.
+pub(crate) trait Split: Send + Sized {
+    /// The part before the cut, and the part from it on.
+    fn split(self, at: Cut) -> (Self, Self);
+}
+
+/// One row a sample.
+impl<T: Send> Split for MatMut<'_, T> {
+    fn split(self, at: Cut) -> (Self, Self) {
+        self.split_at_row_mut(at.samples)
+    }
+}
+
+/// One element a sample.
+impl<T: Send> Split for &mut [T] {
+    fn split(self, at: Cut) -> (Self, Self) {
+        self.split_at_mut(at.samples)
+    }
+}
+
+/// One element a block.
+pub(crate) struct ByBlock<'a>(pub(crate) &'a mut [f64]);
+
+impl Split for ByBlock<'_> {
+    fn split(self, at: Cut) -> (Self, Self) {
+        let (a, b) = self.0.split_at_mut(at.blocks);
+        (Self(a), Self(b))
+    }
+}
+
+/// A matrix for each group, side by side, each of as many columns as there are classes.
+pub(crate) struct ByGroup<'a, T> {
+    pub(crate) matrices: MatMut<'a, T>,
+    pub(crate) classes: usize,
+}
+
+impl<T: Send> Split for ByGroup<'_, T> {
+    fn split(self, at: Cut) -> (Self, Self) {
+        let classes = self.classes;
+        let (a, b) = self.matrices.split_at_col_mut(at.groups * classes);
+        (Self { matrices: a, classes }, Self { matrices: b, classes })
+    }
+}
+
+impl<A: Split> Split for Option<A> {
+    fn split(self, at: Cut) -> (Self, Self) {
+        self.map(|a| a.split(at)).unzip()
+    }
+}
+
+impl<A: Split, B: Split> Split for (A, B) {
+    fn split(self, at: Cut) -> (Self, Self) {
+        let ((a0, a1), (b0, b1)) = (self.0.split(at), self.1.split(at));
+        ((a0, b0), (a1, b1))
+    }
+}
+
+/// A plan with the threads and the scratch to carry it out.
+pub(crate) struct Run<'a, T> {
+    pub(crate) plan: Plan,
+    pub(crate) parallelism: Parallelism,
+    pub(crate) slots: &'a [Mutex<BlockScratch<T>>],
+}
+
+impl<T: Send> Run<'_, T> {
+    /// Every group once: its blocks, its part of `out`, and scratch.
+    pub(crate) fn for_each_group<O: Split>(
+        &self,
+        out: O,
+        work: &(impl Fn(Range<usize>, O, &mut BlockScratch<T>) + Sync),
+    ) {
+        self.parallelism.enter(|| self.groups(0..self.plan.groups, out, work));
+    }
+
+    /// Every block once: its samples, its part of `out`, and scratch.
+    pub(crate) fn for_each_block<O: Split>(
+        &self,
+        out: O,
+        work: &(impl Fn(Range<usize>, O, &mut BlockScratch<T>) + Sync),
+    ) {
+        self.for_each_group(out, &|blocks, mut rest, scratch| {
+            for block in blocks {
+                let samples = self.plan.samples_of(block..block + 1);
+                let (own, others) = rest.split(Cut { groups: 0, blocks: 1, samples: samples.len() });
+                work(samples, own, scratch);
+                rest = others;
+            }
+        });
+    }
+
+    fn groups<O: Split>(
+        &self,
+        groups: Range<usize>,
+        out: O,
+        work: &(impl Fn(Range<usize>, O, &mut BlockScratch<T>) + Sync),
+    ) {
+        if groups.len() <= 1 {
+            // A block whose products are split runs alone, in the first slot.
+            let slot = if self.plan.in_pieces { 0 } else { self.parallelism.thread() };
+            let mut scratch = self.slots[slot].lock().unwrap_or_else(PoisonError::into_inner);
+            return work(self.plan.blocks_of(groups), out, &mut scratch);
+        }
+        let half = groups.start..groups.start + groups.len() / 2;
+        let blocks = self.plan.blocks_of(half.clone());
+        let samples = self.plan.samples_of(blocks.clone()).len();
+        let (a, b) = out.split(Cut { groups: half.len(), blocks: blocks.len(), samples });
+        let rest = half.end..groups.end;
+        self.parallelism.join(|| self.groups(half, a, work), || self.groups(rest, b, work));
+    }
+}

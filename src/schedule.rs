@@ -136,10 +136,6 @@ impl Plan {
         self.samples.div_ceil(self.rows)
     }
 
-    pub(crate) fn groups(&self) -> usize {
-        self.groups
-    }
-
     /// The blocks of some neighbouring groups.
     pub(crate) fn blocks_of(&self, groups: Range<usize>) -> Range<usize> {
         let bound = |group: usize| group * self.blocks() / self.groups;

@@ -87,7 +87,7 @@ pub trait Lanes:
 
 /// A register with the instruction set that works on it, so that kernels read as formulas.
 #[derive(Clone, Copy, Debug)]
-pub struct Vector<T: Lanes, S: Simd> {
+pub(crate) struct Vector<T: Lanes, S: Simd> {
     pub(crate) register: T::Register<S>,
     simd: S,
 }

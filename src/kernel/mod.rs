@@ -14,7 +14,7 @@ mod softmax;
 
 pub use level::SimdLevel;
 
-pub(crate) use lanes::{Lanes, MAX_LANES};
+pub(crate) use lanes::MAX_LANES;
 pub(crate) use residual::{Layout, NO_LABEL, PerSample, Residual, Scores, Want};
 
 use crate::{Error, Targets};

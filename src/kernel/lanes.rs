@@ -89,7 +89,7 @@ pub trait Lanes:
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Vector<T: Lanes, S: Simd> {
     pub(crate) register: T::Register<S>,
-    simd: S,
+    pub(crate) simd: S,
 }
 
 impl<T: Lanes, S: Simd> Vector<T, S> {
@@ -105,6 +105,12 @@ impl<T: Lanes, S: Simd> Vector<T, S> {
     #[inline(always)]
     pub(crate) fn splat(simd: S, x: T) -> Self {
         Self::of(simd, T::splat(simd, x))
+    }
+
+    /// All lanes equal to `x`, for a formula in `self`.
+    #[inline(always)]
+    pub(crate) fn constant(self, x: T) -> Self {
+        Self::splat(self.simd, x)
     }
 
     /// The first lanes of a slice that holds at least a register.

@@ -134,8 +134,8 @@ macro_rules! operation {
 }
 
 operation!(Max(&[T]) -> T, |simd, x| if has_nan(simd, x) { T::NAN } else { max_ignoring_nan(simd, x) });
-operation!(Exp(&mut [T]) -> (), |simd, x| map(simd, x, |x| exp(simd, x)));
-operation!(Log(&mut [T]) -> (), |simd, x| map(simd, x, |x| log(simd, x)));
+operation!(Exp(&mut [T]) -> (), |simd, x| map(simd, x, #[inline(always)] |x| exp(x)));
+operation!(Log(&mut [T]) -> (), |simd, x| map(simd, x, #[inline(always)] |x| log(x)));
 operation!(LogSumExp(&[T]) -> T, |simd, x| softmax::log_sum_exp(simd, x));
 operation!(Softmax(&mut [T]) -> (), |simd, x| softmax::softmax(simd, x));
 operation!(LogSoftmax(&mut [T]) -> (), |simd, x| softmax::log_softmax(simd, x));

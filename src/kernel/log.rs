@@ -35,48 +35,46 @@ pub trait Logarithm: Exponential {
 
 /// log(x), any x.
 #[inline(always)]
-pub(crate) fn log<T: Logarithm, S: Simd>(simd: S, x: Vector<T, S>) -> Vector<T, S> {
-    let constant = |c| Vector::splat(simd, c);
-    let zero = constant(T::ZERO);
-    let subnormal = x.less(constant(T::MIN_NORMAL));
-    let lifted = (x * constant(T::LIFT)).or_else(subnormal, x);
-    let y = log_normal(simd, lifted, constant(T::LIFTED).or_else(subnormal, zero));
+pub(crate) fn log<T: Logarithm, S: Simd>(x: Vector<T, S>) -> Vector<T, S> {
+    let zero = x.constant(T::ZERO);
+    let subnormal = x.less(x.constant(T::MIN_NORMAL));
+    let lifted = (x * x.constant(T::LIFT)).or_else(subnormal, x);
+    let y = log_normal(lifted, x.constant(T::LIFTED).or_else(subnormal, zero));
 
-    let not_positive = constant(T::NEG_INFINITY).or_else(x.equal(zero), constant(T::NAN));
+    let not_positive = x.constant(T::NEG_INFINITY).or_else(x.equal(zero), x.constant(T::NAN));
     let y = y.or_else(zero.less(x), not_positive);
-    y.or_else(x.less(constant(T::INFINITY)), x)
+    y.or_else(x.less(x.constant(T::INFINITY)), x)
 }
 
 /// log(1 + a) for 0 ≤ a < +∞, or NaN (which gives NaN). Relative error ≤ 2 ulp (measured) down to the smallest a.
 ///
 /// u = 1 + a is rounded; what it lost, divided by u, is the first-order correction.
 #[inline(always)]
-pub(crate) fn log1p_nonnegative<T: Logarithm, S: Simd>(simd: S, a: Vector<T, S>) -> Vector<T, S> {
-    let one = Vector::splat(simd, T::ONE);
+pub(crate) fn log1p_nonnegative<T: Logarithm, S: Simd>(a: Vector<T, S>) -> Vector<T, S> {
+    let one = a.constant(T::ONE);
     let u = one + a;
     let small = a.less(one);
     let (larger, smaller) = (one.or_else(small, a), a.or_else(small, one));
     let lost = smaller - (u - larger);
     // `lost` is NaN where a is.
-    log_normal(simd, u, Vector::splat(simd, T::ZERO)) + lost / u
+    log_normal(u, a.constant(T::ZERO)) + lost / u
 }
 
 /// log(x) + k₀ ln 2 for normal x > 0.
 #[inline(always)]
-fn log_normal<T: Logarithm, S: Simd>(simd: S, x: Vector<T, S>, k0: Vector<T, S>) -> Vector<T, S> {
-    let constant = |c| Vector::splat(simd, c);
-    let (k, significand) = T::exponent_and_significand(simd, x.register);
-    let k = Vector::of(simd, k) + k0;
-    let f = Vector::of(simd, significand) - constant(T::ONE);
-    let s = f / (f + constant(T::from_f64(2.0)));
+fn log_normal<T: Logarithm, S: Simd>(x: Vector<T, S>, k0: Vector<T, S>) -> Vector<T, S> {
+    let (k, significand) = T::exponent_and_significand(x.simd, x.register);
+    let k = Vector::of(x.simd, k) + k0;
+    let f = Vector::of(x.simd, significand) - x.constant(T::ONE);
+    let s = f / (f + x.constant(T::from_f64(2.0)));
     let z = s * s;
-    let mut l = constant(T::SERIES[0]);
+    let mut l = x.constant(T::SERIES[0]);
     for &c in &T::SERIES[1..] {
-        l = l.mul_add(z, constant(c));
+        l = l.mul_add(z, x.constant(c));
     }
-    let half_square = constant(T::from_f64(0.5)) * f * f;
-    let low = s.mul_add(z.mul_add(l, half_square), k * constant(T::LN2_LO));
-    k * constant(T::LN2_HI) - ((half_square - low) - f)
+    let half_square = x.constant(T::from_f64(0.5)) * f * f;
+    let low = s.mul_add(z.mul_add(l, half_square), k * x.constant(T::LN2_LO));
+    k * x.constant(T::LN2_HI) - ((half_square - low) - f)
 }
 
 impl Logarithm for f32 {

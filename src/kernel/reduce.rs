@@ -66,21 +66,35 @@ pub(crate) fn has_nan<T: Lanes, S: Simd>(simd: S, row: &[T]) -> bool {
     witness.lanes().iter().chain(tail).any(|x| x.to_f64().is_nan())
 }
 
+// Kernels are functions marked `inline(always)`, and closures are so marked where they are passed: one that is not
+// inlined is compiled without the instruction set of its caller, and every operation in it becomes a call.
+
+#[inline(always)]
+fn exp_of<T: Exponential, S: Simd>(x: &T::Register<S>, top: Vector<T, S>) -> Vector<T, S> {
+    exp_nonpositive(Vector::of(top.simd, *x) - top)
+}
+
+#[inline(always)]
+fn exp_in<T: Exponential, S: Simd>(x: &mut T::Register<S>, top: Vector<T, S>) -> Vector<T, S> {
+    let e = exp_of(x, top);
+    *x = e.register;
+    e
+}
+
 /// Σ exp(xⱼ − top), for top the maximum (or NaN).
 #[inline(always)]
 pub(crate) fn exp_sum<T: Exponential, S: Simd>(simd: S, row: &[T], top: T) -> T {
     let top = Vector::splat(simd, top);
-    let exp = |x| exp_nonpositive(simd, Vector::of(simd, x) - top);
     let mut sum = CompensatedSum::new(simd);
     let (body, tail) = T::split::<S>(row);
     let (fours, rest) = body.as_chunks::<4>();
-    for &four in fours {
-        sum.add_four(four.map(exp));
+    for [a, b, c, d] in fours {
+        sum.add_four([exp_of(a, top), exp_of(b, top), exp_of(c, top), exp_of(d, top)]);
     }
-    for &x in rest {
-        sum.add(exp(x));
+    for x in rest {
+        sum.add(exp_of(x, top));
     }
-    sum.add(exp(Vector::load_or(simd, tail, T::NEG_INFINITY).register));
+    sum.add(exp_of(&Vector::load_or(simd, tail, T::NEG_INFINITY).register, top));
     sum.sum.sum()
 }
 
@@ -88,22 +102,17 @@ pub(crate) fn exp_sum<T: Exponential, S: Simd>(simd: S, row: &[T], top: T) -> T 
 #[inline(always)]
 pub(crate) fn exp_and_sum<T: Exponential, S: Simd>(simd: S, row: &mut [T], top: T) -> T {
     let top = Vector::splat(simd, top);
-    let exp = |x: &mut T::Register<S>| {
-        let e = exp_nonpositive(simd, Vector::of(simd, *x) - top);
-        *x = e.register;
-        e
-    };
     let mut sum = CompensatedSum::new(simd);
     let (body, tail) = T::split_mut::<S>(row);
     let (fours, rest) = body.as_chunks_mut::<4>();
     for [a, b, c, d] in fours {
-        sum.add_four([exp(a), exp(b), exp(c), exp(d)]);
+        sum.add_four([exp_in(a, top), exp_in(b, top), exp_in(c, top), exp_in(d, top)]);
     }
     for x in rest {
-        sum.add(exp(x));
+        sum.add(exp_in(x, top));
     }
     let mut last = Vector::load_or(simd, tail, T::NEG_INFINITY);
-    sum.add(exp(&mut last.register));
+    sum.add(exp_in(&mut last.register, top));
     last.store_partial(tail);
     sum.sum.sum()
 }

@@ -233,18 +233,17 @@ struct Finished<T: Logarithm, S: Simd> {
 
 #[inline(always)]
 fn finish<T: Logarithm, S: Simd>(
-    simd: S,
     top: Vector<T, S>,
     label_score: Vector<T, S>,
     rest: Vector<T, S>,
     coefficient: Vector<T, S>,
 ) -> Finished<T, S> {
-    let at_label = exp_nonpositive(simd, label_score - top);
+    let at_label = exp_nonpositive(label_score - top);
     let sum = rest + at_label;
     Finished {
         scale: coefficient / sum,
-        label_residual: (Vector::splat(simd, T::ZERO) - coefficient) * (rest / sum),
-        tail: log1p_nonnegative(simd, rest + (at_label - Vector::splat(simd, T::ONE))),
+        label_residual: (top.constant(T::ZERO) - coefficient) * (rest / sum),
+        tail: log1p_nonnegative(rest + (at_label - top.constant(T::ONE))),
     }
 }
 
@@ -266,26 +265,22 @@ fn class_major<T: Logarithm, S: Simd, const RESIDUAL: bool>(simd: S, block: &mut
         let infinite = infinite.then(|| infinite_losses(data, stride, classes, label_score.lanes()));
 
         let mut rest = CompensatedSum::new(simd);
-        let mut exp = |class: usize| {
-            let at = &mut data[class * stride..];
-            let e = exp_nonpositive(simd, Vector::load(simd, at) - top);
-            if RESIDUAL {
-                e.store(at);
-            }
-            e
-        };
         let mut class = 0;
         while class + 4 <= classes {
-            rest.add_four([exp(class), exp(class + 1), exp(class + 2), exp(class + 3)]);
+            let mut four = [top; 4];
+            for (i, e) in four.iter_mut().enumerate() {
+                *e = exp_at::<T, S, RESIDUAL>(&mut data[(class + i) * stride..], top);
+            }
+            rest.add_four(four);
             class += 4;
         }
         while class < classes {
-            rest.add(exp(class));
+            rest.add(exp_at::<T, S, RESIDUAL>(&mut data[class * stride..], top));
             class += 1;
         }
 
         let coefficient = Vector::load(simd, &per_sample.coefficient[start..]);
-        let done = finish(simd, top, label_score, rest.sum, coefficient);
+        let done = finish(top, label_score, rest.sum, coefficient);
         if RESIDUAL {
             for class in 0..classes {
                 let at = &mut data[class * stride..];
@@ -299,6 +294,16 @@ fn class_major<T: Logarithm, S: Simd, const RESIDUAL: bool>(simd: S, block: &mut
             per_sample.tail[start + lane] = T::ZERO;
         }
     }
+}
+
+/// exp(z − top) of the first register of `data`, stored there if asked to.
+#[inline(always)]
+fn exp_at<T: Logarithm, S: Simd, const STORE: bool>(data: &mut [T], top: Vector<T, S>) -> Vector<T, S> {
+    let e = exp_nonpositive(Vector::load(top.simd, data) - top);
+    if STORE {
+        e.store(data);
+    }
+    e
 }
 
 /// Of a register of samples class by class, one of which has a score of +∞: whether the loss is +∞, since the label
@@ -325,7 +330,6 @@ fn infinite_losses<T: Logarithm>(
 #[inline(always)]
 fn sample_major<T: Logarithm, S: Simd, const RESIDUAL: bool>(simd: S, block: &mut Residual<'_, T>) {
     let Residual { scores, per_sample, .. } = block;
-    let splat = |x| Vector::splat(simd, x);
     for sample in 0..scores.samples {
         let row = &mut scores.data[sample * scores.stride..][..scores.classes];
         let label_score = per_sample.label_score[sample];
@@ -333,10 +337,19 @@ fn sample_major<T: Logarithm, S: Simd, const RESIDUAL: bool>(simd: S, block: &mu
         let top = if others < label_score { label_score } else { others };
         let infinite_loss = others == T::INFINITY && label_score < T::INFINITY && !has_nan(simd, row);
         let rest = if RESIDUAL { exp_and_sum(simd, row, top) } else { exp_sum(simd, row, top) };
-        let coefficient = splat(per_sample.coefficient[sample]);
-        let done = finish(simd, splat(top), splat(label_score), splat(rest), coefficient);
+        let done = finish(
+            Vector::splat(simd, top),
+            Vector::splat(simd, label_score),
+            Vector::splat(simd, rest),
+            Vector::splat(simd, per_sample.coefficient[sample]),
+        );
         if RESIDUAL {
-            map(simd, row, |e| e * done.scale);
+            map(
+                simd,
+                row,
+                #[inline(always)]
+                |e| e * done.scale,
+            );
             per_sample.coefficient[sample] = done.label_residual.first();
         }
         per_sample.top[sample] = top;

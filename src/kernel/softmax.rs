@@ -13,7 +13,12 @@ pub(crate) fn softmax<T: Logarithm, S: Simd>(simd: S, row: &mut [T]) {
     let top = max_ignoring_nan(simd, row);
     let sum = exp_and_sum(simd, row, top);
     let scale = Vector::splat(simd, T::ONE / sum);
-    map(simd, row, |e| e * scale);
+    map(
+        simd,
+        row,
+        #[inline(always)]
+        |e| e * scale,
+    );
 }
 
 /// xⱼ becomes log softmax(x)ⱼ = (xⱼ − top) − log1p(rest): every difference is at most 0, so nothing cancels.
@@ -22,7 +27,12 @@ pub(crate) fn log_softmax<T: Logarithm, S: Simd>(simd: S, row: &mut [T]) {
     let top = max_ignoring_nan(simd, row);
     let tail = Vector::splat(simd, log1p_rest(simd, row, top));
     let top = Vector::splat(simd, top);
-    map(simd, row, |x| (x - top) - tail);
+    map(
+        simd,
+        row,
+        #[inline(always)]
+        |x| (x - top) - tail,
+    );
 }
 
 /// log Σ exp(xⱼ); −∞ for an empty row and one of −∞ alone, +∞ for one with +∞ and no NaN.
@@ -43,7 +53,7 @@ fn log1p_rest<T: Logarithm, S: Simd>(simd: S, row: &[T], top: T) -> T {
     let after = exp_sum(simd, row.get(at + 1..).unwrap_or(&[]), top);
     // A row of NaN alone has no element equal to its top; its own NaN then has to be kept.
     let own = row.get(at).map_or(T::ZERO, |&x| x - x);
-    log1p_nonnegative(simd, Vector::splat(simd, before + after + own)).first()
+    log1p_nonnegative(Vector::splat(simd, before + after + own)).first()
 }
 
 /// Index of the first element equal to x. Whole chunks are compared first: that loop has no exit, so it is vectorised.

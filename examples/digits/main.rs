@@ -1,0 +1,261 @@
+//! The main job on real data: learn to read handwritten digits, `cargo run --release --example digits`.
+//!
+//! Softmax regression on the 1797 images of `data/digits.csv`, 8×8 pixels each: L-BFGS, from the crate `argmin`, asks
+//! for J(Θ) and ∇J(Θ) until the gradient vanishes; this crate answers. Shown on the way:
+//!
+//! - a [`Batch`] is made once and evaluated often, with one [`Workspace`]: a warm call allocates nothing;
+//! - Θ is n×K and column k is θ⁽ᵏ⁾, so an optimiser's flat vector is viewed as Θ, column by column, without a copy;
+//! - an intercept is a column of ones in X, a ridge penalty two lines on top of the loss and the gradient. The
+//!   penalty is needed: a linear model separates the training images, so without it ‖Θ‖ would grow for ever;
+//! - [`Objective::loss`] for the loss curves, [`Objective::predict`] for the accuracy.
+//!
+//! Every fourth image of each digit, in the order of the file, is held out as a test. (It does not say who
+//! wrote which. A writer's digits may be in both parts, which flatters the accuracy.) Θ and the loss curves are drawn
+//! to `target/digits.png`.
+
+mod plot;
+
+use argmin::core::observers::{Observe, ObserverMode};
+use argmin::core::{CostFunction, Executor, Gradient, IterState, KV, State};
+use argmin::solver::{linesearch::MoreThuenteLineSearch, quasinewton::LBFGS};
+use faer::{MatMut, MatRef};
+use indicatif::{ProgressBar, ProgressStyle};
+use softmax_regression::{Batch, Objective, Reduction, Workspace};
+use std::cell::RefCell;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Instant;
+
+type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
+
+/// K.
+const CLASSES: usize = 10;
+const PIXELS: usize = 64;
+/// n: the pixels, and the one that makes the last row of Θ the intercepts.
+const FEATURES: usize = PIXELS + 1;
+/// λ of ½·λ‖Θ‖². About 1/m: a prior of variance 1 on each pixel's coefficient.
+const RIDGE: f64 = 1e-3;
+/// L-BFGS stops where ‖∇J‖ is below. J, λ-strongly convex but for the intercepts, is then within ‖∇J‖²/2λ = 5e-6 of
+/// its minimum.
+const TOLERANCE: f64 = 1e-4;
+
+fn main() -> Result<()> {
+    let (train, test) = read_digits(include_str!("../../data/digits.csv"))?;
+    let (train_batch, test_batch) = (train.batch()?, test.batch()?);
+    println!("{} images to train on, {} to test on", train_batch.samples(), test_batch.samples());
+
+    let objective = Objective::default().reduction(Reduction::Mean);
+    let visited = Rc::new(RefCell::new(Vec::new()));
+    let solver = LBFGS::new(MoreThuenteLineSearch::new(), 10)
+        .with_tolerance_grad(TOLERANCE)?
+        .with_tolerance_cost(0.0)?;
+    let outcome = Executor::new(Penalised::new(objective, train_batch), solver)
+        .configure(|state| state.param(vec![0.0; FEATURES * CLASSES]).max_iters(500))
+        .add_observer(Progress::new(visited.clone()), ObserverMode::Always)
+        .run()?;
+    let evaluations = outcome.problem.problem.map_or(0, |problem| problem.last.into_inner().evaluations);
+    let visited = visited.take();
+    let best = visited.last().ok_or("the optimiser visited no point")?;
+
+    let mut workspace = Workspace::new();
+    let mut predicted = vec![0; test_batch.samples()];
+    objective.predict(test_batch.features(), theta(best), &mut predicted, &mut workspace)?;
+    let correct = predicted.iter().zip(&test.labels).filter(|&(&p, &label)| p == u32::from(label)).count();
+    let accuracy = correct as f64 / predicted.len() as f64;
+
+    let mut curve = |batch| -> Result<Vec<f64>> {
+        visited.iter().map(|point| Ok(objective.loss(&batch, theta(point), &mut workspace)?)).collect()
+    };
+    let (train_losses, test_losses) = (curve(train_batch)?, curve(test_batch)?);
+
+    let mut gradient = vec![0.0; FEATURES * CLASSES];
+    let seconds = median_seconds(500, || {
+        let gradient = MatMut::from_column_major_slice_mut(&mut gradient, FEATURES, CLASSES);
+        objective.loss_and_gradient(&train_batch, theta(best), gradient, &mut workspace)?;
+        Ok(())
+    })?;
+
+    let picture = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/digits.png");
+    plot::draw(&picture, &train_losses, &test_losses, theta(best).subrows(0, PIXELS))?;
+
+    println!("trained in     {} iterations: {}", outcome.state.get_iter(), outcome.state.termination_status);
+    println!("evaluations    {evaluations} of loss and gradient");
+    println!("one of them    {:.1} µs, the median of 500", seconds * 1e6);
+    println!("train loss     {:.4}", train_losses[train_losses.len() - 1]);
+    println!("test loss      {:.4}", test_losses[test_losses.len() - 1]);
+    println!("test accuracy  {:.1} %, {correct} of {}", 100.0 * accuracy, predicted.len());
+    println!("picture        {}", picture.display());
+    if accuracy < 0.95 { Err("the test accuracy should be 95 % at least".into()) } else { Ok(()) }
+}
+
+/// Images, one a row of X, with their labels.
+#[derive(Default)]
+struct Images {
+    x: Vec<f64>,
+    labels: Vec<u8>,
+}
+
+impl Images {
+    fn batch(&self) -> Result<Batch<'_, f64>> {
+        let x = MatRef::from_row_major_slice(&self.x, self.labels.len(), FEATURES);
+        Ok(Batch::new(x, &self.labels)?)
+    }
+}
+
+/// The images to train on, and those to test on.
+fn read_digits(csv: &str) -> Result<(Images, Images)> {
+    let (mut train, mut test) = (Images::default(), Images::default());
+    let mut seen = [0; CLASSES];
+    for line in csv.lines() {
+        let values = line.split(',').map(str::parse).collect::<Result<Vec<u8>, _>>()?;
+        let Some((&label, pixels)) = values.split_last().filter(|(_, pixels)| pixels.len() == PIXELS) else {
+            return Err(format!("not 64 pixels and a label: {line}").into());
+        };
+        let seen = seen.get_mut(usize::from(label)).ok_or_else(|| format!("not a digit: {label}"))?;
+        *seen += 1;
+        let images = if *seen % 4 == 0 { &mut test } else { &mut train };
+        images.x.extend(pixels.iter().map(|&pixel| f64::from(pixel) / 16.0));
+        images.x.push(1.0);
+        images.labels.push(label);
+    }
+    Ok((train, test))
+}
+
+/// The optimiser's flat vector as Θ, its columns one after the other.
+fn theta(point: &[f64]) -> MatRef<'_, f64> {
+    MatRef::from_column_major_slice(point, FEATURES, CLASSES)
+}
+
+/// J(Θ) + ½·λ‖Θ‖², without the intercepts in the norm, as `argmin` wants it.
+struct Penalised<'a> {
+    objective: Objective,
+    batch: Batch<'a, f64>,
+    last: RefCell<Evaluation>,
+}
+
+/// `argmin` asks for the loss and the gradient of a point in two calls; they come out of one evaluation.
+struct Evaluation {
+    point: Vec<f64>,
+    loss: f64,
+    gradient: Vec<f64>,
+    workspace: Workspace<f64>,
+    evaluations: usize,
+}
+
+impl<'a> Penalised<'a> {
+    fn new(objective: Objective, batch: Batch<'a, f64>) -> Self {
+        let last = Evaluation {
+            point: Vec::new(),
+            loss: f64::NAN,
+            gradient: vec![0.0; FEATURES * CLASSES],
+            workspace: Workspace::new(),
+            evaluations: 0,
+        };
+        Self { objective, batch, last: RefCell::new(last) }
+    }
+
+    fn evaluate<R>(&self, point: &[f64], read: impl Fn(&Evaluation) -> R) -> Result<R, argmin::core::Error> {
+        let last = &mut *self.last.borrow_mut();
+        if last.point != point {
+            // Forgotten until the evaluation has succeeded: a failed one leaves no loss for this point.
+            last.point.clear();
+            let gradient = MatMut::from_column_major_slice_mut(&mut last.gradient, FEATURES, CLASSES);
+            last.loss =
+                self.objective.loss_and_gradient(&self.batch, theta(point), gradient, &mut last.workspace)?;
+            for (column, gradient) in
+                point.chunks_exact(FEATURES).zip(last.gradient.chunks_exact_mut(FEATURES))
+            {
+                for (&coefficient, gradient) in column.iter().zip(gradient).take(PIXELS) {
+                    last.loss += 0.5 * RIDGE * coefficient * coefficient;
+                    *gradient += RIDGE * coefficient;
+                }
+            }
+            last.point.extend_from_slice(point);
+            last.evaluations += 1;
+        }
+        Ok(read(last))
+    }
+}
+
+impl CostFunction for Penalised<'_> {
+    type Param = Vec<f64>;
+    type Output = f64;
+
+    fn cost(&self, point: &Vec<f64>) -> Result<f64, argmin::core::Error> {
+        self.evaluate(point, |at| at.loss)
+    }
+}
+
+impl Gradient for Penalised<'_> {
+    type Param = Vec<f64>;
+    type Gradient = Vec<f64>;
+
+    fn gradient(&self, point: &Vec<f64>) -> Result<Vec<f64>, argmin::core::Error> {
+        self.evaluate(point, |at| at.gradient.clone())
+    }
+}
+
+/// Shows how far the training is, and keeps the points it went through.
+struct Progress {
+    bar: ProgressBar,
+    first_norm: f64,
+    visited: Rc<RefCell<Vec<Vec<f64>>>>,
+}
+
+type Iteration = IterState<Vec<f64>, Vec<f64>, (), (), (), f64>;
+
+impl Progress {
+    fn new(visited: Rc<RefCell<Vec<Vec<f64>>>>) -> Self {
+        let style = ProgressStyle::with_template("[{bar:40}] {msg}").expect("a constant template");
+        Self { bar: ProgressBar::new(1000).with_style(style.progress_chars("=> ")), first_norm: 0.0, visited }
+    }
+
+    fn show(&mut self, state: &Iteration) {
+        let norm = gradient_norm(state);
+        let mut visited = self.visited.borrow_mut();
+        // Nobody knows how many iterations there will be. The gradient's norm falls geometrically, more or less, so
+        // the orders of magnitude behind us measure the way.
+        let done = (self.first_norm / norm).ln() / (self.first_norm / TOLERANCE).ln();
+        self.bar.set_position((1000.0 * done.clamp(0.0, 1.0)) as u64);
+        let (iteration, cost) = (visited.len(), state.get_cost());
+        self.bar.set_message(format!("iteration {iteration:3}  cost {cost:.6}  |gradient| {norm:.1e}"));
+        visited.extend(state.get_param().cloned());
+    }
+}
+
+impl Observe<Iteration> for Progress {
+    fn observe_init(&mut self, _: &str, state: &Iteration, _: &KV) -> Result<(), argmin::core::Error> {
+        self.first_norm = gradient_norm(state);
+        self.show(state);
+        Ok(())
+    }
+
+    fn observe_iter(&mut self, state: &Iteration, _: &KV) -> Result<(), argmin::core::Error> {
+        self.show(state);
+        Ok(())
+    }
+
+    fn observe_final(&mut self, _: &Iteration) -> Result<(), argmin::core::Error> {
+        self.bar.abandon();
+        Ok(())
+    }
+}
+
+fn gradient_norm(state: &Iteration) -> f64 {
+    state.get_gradient().map_or(f64::NAN, |gradient| gradient.iter().map(|g| g * g).sum::<f64>().sqrt())
+}
+
+/// The median time of a call, the first few not counted.
+fn median_seconds(calls: usize, mut call: impl FnMut() -> Result<()>) -> Result<f64> {
+    for _ in 0..20 {
+        call()?;
+    }
+    let mut seconds = Vec::with_capacity(calls);
+    for _ in 0..calls {
+        let start = Instant::now();
+        call()?;
+        seconds.push(start.elapsed().as_secs_f64());
+    }
+    seconds.sort_by(f64::total_cmp);
+    Ok(seconds[calls / 2])
+}

@@ -148,11 +148,11 @@ impl<'a, T: Real> Problem<'a, T> {
     fn view<'s>(&self, rows: usize, scratch: &'s mut BlockScratch<T>) -> MatMut<'s, T> {
         let (data, ..) = scratch.parts(&self.plan, rows);
         let (classes, stride) = (self.theta.ncols(), self.plan.stride());
+        let column_major = MatMut::from_column_major_slice_with_stride_mut;
         match self.plan.layout() {
-            Layout::ClassMajor => {
-                MatMut::from_column_major_slice_with_stride_mut(data, rows, classes, stride)
-            }
-            Layout::SampleMajor => MatMut::from_row_major_slice_with_stride_mut(data, rows, classes, stride),
+            Layout::ClassMajor => column_major(data, rows, classes, stride),
+            // Not faer's row-major constructor with a stride, which mixes up the two strides as of 0.24.4.
+            Layout::SampleMajor => column_major(data, classes, rows, stride).transpose_mut(),
         }
     }
 

@@ -56,3 +56,8 @@ pub use kernel::Real;
 pub use objective::{Objective, Reduction, loss_and_gradient};
 pub use schedule::Parallelism;
 pub use workspace::Workspace;
+
+/// The examples of the README, as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

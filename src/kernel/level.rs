@@ -5,7 +5,9 @@ use super::exp::exp;
 use super::log::log;
 use super::reduce::{has_nan, map, max_ignoring_nan};
 use super::softmax;
+use crate::{Error, Targets};
 use core::fmt;
+use faer::MatMut;
 use pulp::{Arch, Simd, WithSimd};
 
 /// An instruction set that this crate's kernels can run on.
@@ -99,6 +101,18 @@ impl SimdLevel {
     /// [`kernel::log_softmax`](super::log_softmax) at this level.
     pub fn log_softmax<T: Real>(self, x: &mut [T]) {
         self.dispatch(LogSoftmax(x));
+    }
+
+    /// [`kernel::softmax_residual`](super::softmax_residual) at this level.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn softmax_residual<'t, T: Real>(
+        self,
+        scores: MatMut<'_, T>,
+        targets: impl Into<Targets<'t, T>>,
+    ) -> Result<f64, Error> {
+        crate::block::residual_of_scores(scores, targets.into(), self)
     }
 }
 

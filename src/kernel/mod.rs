@@ -81,5 +81,5 @@ pub fn softmax_residual<'t, T: Real>(
     scores: MatMut<'_, T>,
     targets: impl Into<Targets<'t, T>>,
 ) -> Result<f64, Error> {
-    crate::block::residual_of_scores(scores, targets.into(), SimdLevel::best())
+    SimdLevel::best().softmax_residual(scores, targets)
 }

@@ -54,9 +54,9 @@ fn softmax<T: Real>(c: &mut Criterion, name: &str, exp: impl Fn(T) -> T) {
                     let mut sum = T::from_f64(0.0);
                     for z in &mut *row {
                         *z = exp(*z - top);
-                        sum = sum + *z;
+                        sum += *z;
                     }
-                    row.iter_mut().for_each(|p| *p = *p / sum);
+                    row.iter_mut().for_each(|p| *p /= sum);
                 }
             })
         });

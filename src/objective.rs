@@ -134,7 +134,7 @@ impl Objective {
         let divisor = self.check(batch, theta)?;
         check_output(Operand::Gradient, theta.shape(), gradient.shape())?;
         let problem = self.problem(batch.features(), theta).of(batch, divisor);
-        let (run, partials, losses) = self.reserve(&problem, workspace)?;
+        let Parts { run, partials, losses } = workspace.reserve(problem.plan, problem.parallelism)?;
         if batch.samples() == 0 {
             gradient.fill(T::ZERO);
         }
@@ -164,7 +164,7 @@ impl Objective {
         check_theta(&x, theta)?;
         check_output(Operand::Probabilities, (x.samples(), theta.ncols()), out.shape())?;
         let problem = self.problem(x, theta);
-        let (run, ..) = self.reserve(&problem, workspace)?;
+        let run = workspace.reserve(problem.plan, problem.parallelism)?.run;
         run.for_each_block(out, &|samples, out, scratch| problem.probabilities(samples, scratch, out));
         Ok(())
     }
@@ -186,7 +186,7 @@ impl Objective {
         check_theta(&x, theta)?;
         check_count(x.samples(), Operand::Labels, labels.len())?;
         let problem = self.problem(x, theta);
-        let (run, ..) = self.reserve(&problem, workspace)?;
+        let run = workspace.reserve(problem.plan, problem.parallelism)?.run;
         run.for_each_block(labels, &|samples, labels, scratch| problem.predict(samples, scratch, labels));
         Ok(())
     }
@@ -203,7 +203,7 @@ impl Objective {
             check_count(batch.samples(), Operand::Losses, losses.len())?;
         }
         let problem = self.problem(batch.features(), theta).of(batch, divisor);
-        let (run, _, losses) = self.reserve(&problem, workspace)?;
+        let Parts { run, losses, .. } = workspace.reserve(problem.plan, problem.parallelism)?;
         run.for_each_block((ByBlock(losses), sample_losses), &|samples, (loss, sample_losses), scratch| {
             loss.0[0] = problem.loss(samples, scratch, sample_losses);
         });
@@ -236,17 +236,6 @@ impl Objective {
             // A problem too small to gain from threads stays on the caller's.
             parallelism: if plan.is_parallel() { self.parallelism } else { Parallelism::Serial },
         }
-    }
-
-    fn reserve<'w, T: Real>(
-        &self,
-        problem: &Problem<'_, T>,
-        workspace: &'w mut Workspace<T>,
-    ) -> Result<(Run<'w, T>, Option<MatMut<'w, T>>, &'w mut [f64]), Error> {
-        let Problem { plan, parallelism, .. } = *problem;
-        let slots = if plan.in_pieces() { 1 } else { parallelism.threads() };
-        let Parts { slots, partials, losses } = workspace.reserve(&plan, slots)?;
-        Ok((Run { plan, parallelism, slots }, partials, losses))
     }
 }
 
@@ -299,7 +288,7 @@ fn sum_partials<T: Real>(mut gradient: MatMut<'_, T>, partials: MatRef<'_, T>) {
     let classes = gradient.ncols();
     gradient.copy_from(partials.subcols(0, classes));
     for first in (classes..partials.ncols()).step_by(classes) {
-        zip!(gradient.as_mut(), partials.subcols(first, classes)).for_each(|unzip!(sum, x)| *sum = *sum + *x);
+        zip!(gradient.as_mut(), partials.subcols(first, classes)).for_each(|unzip!(sum, x)| *sum += *x);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::Error;
 use crate::kernel::{MAX_LANES, PerSample, Real};
-use crate::schedule::Plan;
+use crate::schedule::{Parallelism, Plan, Run};
 use faer::MatMut;
 use std::sync::{Mutex, PoisonError};
 
@@ -44,18 +44,19 @@ impl<T> Default for Workspace<T> {
 }
 
 impl<T: Real> Workspace<T> {
-    /// Scratch for `plan`: `slots` blocks at once.
+    /// Scratch to carry out a plan, for each thread that works on a block.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`].
-    pub(crate) fn reserve(&mut self, plan: &Plan, slots: usize) -> Result<Parts<'_, T>, Error> {
+    pub(crate) fn reserve(&mut self, plan: Plan, parallelism: Parallelism) -> Result<Parts<'_, T>, Error> {
+        let slots = if plan.in_pieces() { 1 } else { parallelism.threads() };
         if self.slots.len() < slots {
             let more = slots - self.slots.len();
             reserved(self.slots.try_reserve_exact(more), more.saturating_mul(size_of::<BlockScratch<T>>()))?;
             self.slots.resize_with(slots, || Mutex::new(BlockScratch::new()));
         }
         for slot in &mut self.slots[..slots] {
-            slot.get_mut().unwrap_or_else(PoisonError::into_inner).reserve(plan)?;
+            slot.get_mut().unwrap_or_else(PoisonError::into_inner).reserve(&plan)?;
         }
         grow(&mut self.losses, plan.blocks(), 0.0)?;
         let partials = match plan.partials() {
@@ -65,14 +66,18 @@ impl<T: Real> Workspace<T> {
                 Some(MatMut::from_column_major_slice_mut(data, rows, cols))
             }
         };
-        Ok(Parts { slots: &self.slots[..slots], partials, losses: &mut self.losses[..plan.blocks()] })
+        Ok(Parts {
+            run: Run { plan, parallelism, slots: &self.slots[..slots] },
+            partials,
+            losses: &mut self.losses[..plan.blocks()],
+        })
     }
 }
 
 /// What an evaluation uses of a workspace.
 pub(crate) struct Parts<'a, T> {
-    /// One for each thread.
-    pub(crate) slots: &'a [Mutex<BlockScratch<T>>],
+    /// The plan with scratch for its blocks.
+    pub(crate) run: Run<'a, T>,
     /// The partial gradients, side by side; none if the gradient itself serves.
     pub(crate) partials: Option<MatMut<'a, T>>,
     /// The loss of each block.

@@ -6,13 +6,13 @@ use softmax_regression::Real;
 
 /// A problem: m samples × n features × K classes.
 #[derive(Clone, Copy)]
-pub struct Shape {
-    pub name: &'static str,
-    pub m: usize,
-    pub n: usize,
-    pub k: usize,
+pub(crate) struct Shape {
+    pub(crate) name: &'static str,
+    pub(crate) m: usize,
+    pub(crate) n: usize,
+    pub(crate) k: usize,
     /// Whether there is an f64 measurement too.
-    pub f64: bool,
+    pub(crate) f64: bool,
 }
 
 const fn shape(name: &'static str, m: usize, n: usize, k: usize, f64: bool) -> Shape {
@@ -20,7 +20,7 @@ const fn shape(name: &'static str, m: usize, n: usize, k: usize, f64: bool) -> S
 }
 
 /// From a toy to the last layer of a language model.
-pub const SHAPES: [Shape; 7] = [
+pub(crate) const SHAPES: [Shape; 7] = [
     shape("small", 256, 32, 3, true),
     shape("digits", 1797, 64, 10, true),
     shape("mnist", 60_000, 784, 10, true),
@@ -31,15 +31,15 @@ pub const SHAPES: [Shape; 7] = [
 ];
 
 /// X row-major and about standard normal, random labels, Θ a tenth of standard normal.
-pub struct Data<T> {
+pub(crate) struct Data<T> {
     x: Vec<T>,
-    pub labels: Vec<u32>,
-    pub theta: Mat<T>,
+    pub(crate) labels: Vec<u32>,
+    pub(crate) theta: Mat<T>,
     shape: Shape,
 }
 
 impl<T: Real> Data<T> {
-    pub fn new(shape: Shape) -> Self {
+    pub(crate) fn new(shape: Shape) -> Self {
         let mut random = Random(1);
         let x = (0..shape.m * shape.n).map(|_| T::from_f64(random.normal())).collect();
         let labels = (0..shape.m).map(|_| (random.uniform() * shape.k as f64) as u32).collect();
@@ -47,7 +47,7 @@ impl<T: Real> Data<T> {
         Self { x, labels, theta, shape }
     }
 
-    pub fn x(&self) -> MatRef<'_, T> {
+    pub(crate) fn x(&self) -> MatRef<'_, T> {
         MatRef::from_row_major_slice(&self.x, self.shape.m, self.shape.n)
     }
 }
@@ -71,7 +71,11 @@ impl Random {
 
 /// What one would write without this crate: the scores of all samples by one product, a stable softmax with the
 /// standard library's exp, minus one at the labels, and a second product. One thread.
-pub fn plain<T: Real + Scalar>(data: &Data<T>, mut scores: MatMut<'_, T>, gradient: MatMut<'_, T>) -> f64 {
+pub(crate) fn plain<T: Real + Scalar>(
+    data: &Data<T>,
+    mut scores: MatMut<'_, T>,
+    gradient: MatMut<'_, T>,
+) -> f64 {
     let x = data.x();
     matmul(scores.as_mut(), Accum::Replace, x, data.theta.as_ref(), T::from_f64(1.0), Par::Seq);
     let mut loss = 0.0;
@@ -83,20 +87,20 @@ pub fn plain<T: Real + Scalar>(data: &Data<T>, mut scores: MatMut<'_, T>, gradie
         let mut sum = T::from_f64(0.0);
         for z in &mut *row {
             *z = (*z - top).std_exp();
-            sum = sum + *z;
+            sum += *z;
         }
         loss += sum.to_f64().ln() - own.to_f64();
         for p in &mut *row {
-            *p = *p / sum;
+            *p /= sum;
         }
-        row[label as usize] = row[label as usize] - T::from_f64(1.0);
+        row[label as usize] -= T::from_f64(1.0);
     }
     matmul(gradient, Accum::Replace, x.transpose(), scores.as_ref(), T::from_f64(1.0), Par::Seq);
     loss
 }
 
 /// The standard library's functions.
-pub trait Scalar {
+pub(crate) trait Scalar {
     fn std_exp(self) -> Self;
 }
 

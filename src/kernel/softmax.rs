@@ -45,15 +45,17 @@ pub(crate) fn log_sum_exp<T: Logarithm, S: Simd>(simd: S, row: &[T]) -> T {
     top + log1p_rest(simd, row, top)
 }
 
-/// log1p(Σ exp(xⱼ − top)) over all but the first element that equals `top`, whose term is exactly 1.
+/// log1p(Σ exp(xⱼ − top)) over all but the first element that equals `top`, whose term is exactly 1. NaN if the top is
+/// infinite, since then no difference from it is a number.
 #[inline(always)]
 fn log1p_rest<T: Logarithm, S: Simd>(simd: S, row: &[T], top: T) -> T {
-    let at = position(row, top).unwrap_or(0);
-    let before = exp_sum(simd, &row[..at], top);
-    let after = exp_sum(simd, row.get(at + 1..).unwrap_or(&[]), top);
-    // A row of NaN alone has no element equal to its top; its own NaN then has to be kept.
-    let own = row.get(at).map_or(T::ZERO, |&x| x - x);
-    log1p_nonnegative(Vector::splat(simd, before + after + own)).first()
+    match position(row, top) {
+        Some(at) if top.to_f64().is_finite() => {
+            let rest = exp_sum(simd, &row[..at], top) + exp_sum(simd, &row[at + 1..], top);
+            log1p_nonnegative(Vector::splat(simd, rest)).first()
+        }
+        _ => T::NAN,
+    }
 }
 
 /// Index of the first element equal to x. Whole chunks are compared first: that loop has no exit, so it is vectorised.

@@ -90,11 +90,12 @@ impl<'a, T: Real> Problem<'a, T> {
         self.scores(samples.clone(), scratch);
         let scores = self.view(samples.len(), scratch);
         for (i, label) in out.iter_mut().enumerate() {
-            let mut top = T::NEG_INFINITY;
+            let mut top = None;
             *label = 0;
             for class in 0..scores.ncols() {
-                if scores[(i, class)] > top {
-                    top = scores[(i, class)];
+                let score = scores[(i, class)];
+                if top.map_or(!score.to_f64().is_nan(), |top| score > top) {
+                    top = Some(score);
                     *label = class as u32;
                 }
             }

@@ -145,7 +145,7 @@ impl Objective {
                 sum_partials(gradient, partials.as_ref());
             }
         }
-        Ok(losses.iter().sum::<f64>() / divisor)
+        Ok(total(losses) / divisor)
     }
 
     /// P = softmax(XΘ) into `out` (m×K, any strides).
@@ -207,7 +207,7 @@ impl Objective {
         run.for_each_block((ByBlock(losses), sample_losses), &|samples, (loss, sample_losses), scratch| {
             loss.0[0] = problem.loss(samples, scratch, sample_losses);
         });
-        Ok(losses.iter().sum::<f64>() / divisor)
+        Ok(total(losses) / divisor)
     }
 
     /// Checks a batch against Θ, and returns what its loss is divided by.
@@ -281,6 +281,11 @@ fn add_blocks<T: Real>(
             held = Destination::Add;
         }
     });
+}
+
+/// The sum of the losses of the blocks, in their order; +0 if there are none.
+fn total(losses: &[f64]) -> f64 {
+    losses.iter().fold(0.0, |total, loss| total + loss)
 }
 
 /// The sum of the partial gradients, in their order.

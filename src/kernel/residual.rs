@@ -152,11 +152,11 @@ impl<'a, T: Logarithm> Residual<'a, T> {
     /// Sets the coefficients, and swaps the labels' scores for −∞.
     #[inline(always)]
     fn take_labels(&mut self) {
-        let factor = T::from_f64(self.factor);
-        self.per_sample.coefficient.fill(factor);
+        self.per_sample.coefficient.fill(T::from_f64(self.factor));
         if let Some(weights) = self.weights {
             for (i, (c, &weight)) in self.per_sample.coefficient.iter_mut().zip(weights).enumerate() {
-                *c = weight * factor;
+                // In f64: the weights may be so large that 1 / their sum is no normal f32.
+                *c = T::from_f64(weight.to_f64() * self.factor);
                 if weight == T::ZERO {
                     silence(&mut self.scores, i);
                 }

@@ -1,0 +1,4 @@
+//! The slice kernels and `softmax_residual`. Usage: see the library.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| softmax_regression_fuzz::kernels(data));

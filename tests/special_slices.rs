@@ -1,0 +1,228 @@
+//! Promise: the functions on slices treat NaN, ±∞, 0 and subnormal numbers as their docs say, at every SIMD level, every
+//! position and every length.
+
+mod support;
+
+use softmax_regression::kernel::SimdLevel;
+use support::{Float, Random, for_each_float, levels};
+
+for_each_float!(
+    elementwise,
+    max_of_a_row,
+    log_sum_exp_of_a_row,
+    softmax_of_a_row,
+    rows_of_nothing_but,
+    empty_rows
+);
+
+const NAN: f64 = f64::NAN;
+const INF: f64 = f64::INFINITY;
+/// Several registers of the widest kind, unrolled four times, and every length of a tail.
+const LONGEST: usize = 150;
+
+/// Lengths and positions: all of them up to 70, then those near the ends.
+fn places() -> impl Iterator<Item = (usize, usize)> {
+    (1..=LONGEST)
+        .flat_map(|len| (0..len).map(move |at| (len, at)))
+        .filter(|&(len, at)| len <= 70 || at < 2 || at + 17 > len)
+}
+
+fn ordinary<T: Float>(len: usize) -> Vec<T> {
+    let mut random = Random::new(len as u64);
+    (0..len).map(|_| T::of(1.5 + random.symmetric())).collect()
+}
+
+fn with<T: Float>(row: &[T], at: usize, special: f64) -> Vec<T> {
+    let mut row = row.to_vec();
+    row[at] = T::of(special);
+    row
+}
+
+fn same(a: f64, b: f64) -> bool {
+    a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan())
+}
+
+/// An argument and what becomes of it.
+type Table = Vec<(f64, f64)>;
+type Kernel<T> = (&'static str, fn(SimdLevel, &mut [T]), Table);
+
+fn elementwise<T: Float>() {
+    let smallest_log = T::of(T::SMALLEST.ln()).value();
+    let kernels: [Kernel<T>; 2] = [
+        (
+            "exp",
+            |level, x| level.exp(x),
+            vec![
+                (NAN, NAN),
+                (INF, INF),
+                (-INF, 0.0),
+                (0.0, 1.0),
+                (-0.0, 1.0),
+                (T::LARGEST, INF),
+                (-T::LARGEST, 0.0),
+            ],
+        ),
+        (
+            "log",
+            |level, x| level.log(x),
+            vec![
+                (NAN, NAN),
+                (INF, INF),
+                (-INF, NAN),
+                (0.0, -INF),
+                (-0.0, -INF),
+                (-1.0, NAN),
+                (-T::SMALLEST, NAN),
+                (1.0, 0.0),
+                (T::SMALLEST, smallest_log),
+            ],
+        ),
+    ];
+    for level in levels() {
+        for (len, at) in places() {
+            let row = ordinary::<T>(len);
+            for (name, kernel, table) in &kernels {
+                let mut undisturbed = row.clone();
+                kernel(level, &mut undisturbed);
+                for &(argument, expected) in table {
+                    let mut x = with(&row, at, argument);
+                    kernel(level, &mut x);
+                    let found = x[at].value();
+                    let what = || format!("{name}({argument:e}) = {found:e}, {at} of {len}, {level:?}");
+                    assert!(same(found, expected), "{}", what());
+                    let others = x.iter().zip(&undisturbed).enumerate().filter(|&(i, _)| i != at);
+                    assert!(others.map(|(_, x)| x).all(|(a, b)| a.bits() == b.bits()), "{}", what());
+                }
+            }
+        }
+    }
+}
+
+fn max_of_a_row<T: Float>() {
+    for level in levels() {
+        for (len, at) in places() {
+            let row = ordinary::<T>(len);
+            let rest = row.iter().enumerate().filter(|&(i, _)| i != at).map(|(_, x)| x.value());
+            let rest = rest.fold(-INF, f64::max);
+            for (special, expected) in [
+                (NAN, NAN),
+                (-NAN, NAN),
+                (INF, INF),
+                (-INF, rest),
+                (-T::LARGEST, rest.max(-T::LARGEST)),
+                (9.0, 9.0),
+            ] {
+                let found = level.max(&with(&row, at, special)).value();
+                assert!(same(found, expected), "{special:e}, {at} of {len}, {level:?}: {found:e}");
+            }
+            // A NaN does not hide behind a +∞, nor the other way round.
+            let both = with(&with(&row, len - 1 - at, INF), at, NAN);
+            assert!(level.max(&both).value().is_nan(), "{at} of {len}, {level:?}");
+        }
+    }
+}
+
+/// Relative error of a sum of `len` exponentials, and of its logarithm, generously: this file is not about accuracy.
+fn close<T: Float>(found: f64, truth: f64) -> bool {
+    (found - truth).abs() <= 32.0 * T::EPSILON * truth.abs()
+}
+
+fn log_sum_exp_of<T: Float>(row: &[T]) -> f64 {
+    row.iter().map(|x| x.value().exp()).sum::<f64>().ln()
+}
+
+fn log_sum_exp_of_a_row<T: Float>() {
+    for level in levels() {
+        for (len, at) in places() {
+            let row = ordinary::<T>(len);
+            for (special, expected) in [(NAN, NAN), (INF, INF)] {
+                let found = level.log_sum_exp(&with(&row, at, special)).value();
+                assert!(same(found, expected), "{special}, {at} of {len}, {level:?}: {found:e}");
+            }
+            let both = with(&with(&row, len - 1 - at, INF), at, NAN);
+            assert!(level.log_sum_exp(&both).value().is_nan(), "{at} of {len}, {level:?}");
+            let without = with(&row, at, -INF);
+            let (found, expected) = (level.log_sum_exp(&without).value(), log_sum_exp_of(&without));
+            assert!(same(found, expected) || close::<T>(found, expected), "−∞, {at} of {len}, {level:?}");
+            // Beyond it exp overflows, and the rest is as nothing.
+            let found = level.log_sum_exp(&with(&row, at, T::LARGEST)).value();
+            assert_eq!(found, T::LARGEST, "{at} of {len}, {level:?}");
+        }
+    }
+}
+
+fn softmax_of_a_row<T: Float>() {
+    for level in levels() {
+        for (len, at) in places() {
+            let row = ordinary::<T>(len);
+            let both = |special: f64| {
+                let (mut p, mut log_p) = (with(&row, at, special), with(&row, at, special));
+                level.softmax(&mut p);
+                level.log_softmax(&mut log_p);
+                (p, log_p)
+            };
+            for special in [NAN, INF] {
+                let (p, log_p) = both(special);
+                let all = p.iter().chain(&log_p).all(|x| x.value().is_nan());
+                assert!(all, "{special}, {at} of {len}, {level:?}");
+            }
+            if len == 1 {
+                continue;
+            }
+            let (p, log_p) = both(-INF);
+            assert_eq!((p[at].value(), log_p[at].value()), (0.0, -INF), "{at} of {len}, {level:?}");
+            let total = log_sum_exp_of(&with(&row, at, -INF));
+            for i in (0..len).filter(|&i| i != at) {
+                let truth = row[i].value() - total;
+                assert!(close::<T>(p[i].value(), truth.exp()), "softmax, {at} of {len}, {level:?}");
+                // Of two, the other is certain: log p is 0 or all but.
+                let off = (log_p[i].value() - truth).abs();
+                assert!(
+                    off <= 32.0 * T::EPSILON * (1.0 + truth.abs()),
+                    "log softmax, {at} of {len}, {level:?}"
+                );
+            }
+            // The largest number takes all, and overflows nothing.
+            let (p, log_p) = both(T::LARGEST);
+            assert_eq!((p[at].value(), log_p[at].value()), (1.0, 0.0), "{at} of {len}, {level:?}");
+            for i in (0..len).filter(|&i| i != at) {
+                assert_eq!((p[i].value(), log_p[i].value()), (0.0, -T::LARGEST), "{at} of {len}, {level:?}");
+            }
+        }
+    }
+}
+
+fn rows_of_nothing_but<T: Float>() {
+    for level in levels() {
+        for len in 1..=LONGEST {
+            for (value, max) in [(-INF, -INF), (INF, INF), (NAN, NAN)] {
+                let row = vec![T::of(value); len];
+                assert!(same(level.max(&row).value(), max), "{value}, {len}, {level:?}");
+                assert!(same(level.log_sum_exp(&row).value(), max), "{value}, {len}, {level:?}");
+                let (mut p, mut log_p) = (row.clone(), row);
+                level.softmax(&mut p);
+                level.log_softmax(&mut log_p);
+                assert!(p.iter().chain(&log_p).all(|x| x.value().is_nan()), "{value}, {len}, {level:?}");
+            }
+            for value in [T::LARGEST, -T::LARGEST] {
+                let row = vec![T::of(value); len];
+                assert_eq!(level.max(&row).value(), value, "{len}, {level:?}");
+                assert_eq!(level.log_sum_exp(&row).value(), value, "{len}, {level:?}");
+                let mut p = row;
+                level.softmax(&mut p);
+                assert!(p.iter().all(|p| close::<T>(p.value(), 1.0 / len as f64)), "{len}, {level:?}");
+            }
+        }
+    }
+}
+
+fn empty_rows<T: Float>() {
+    for level in levels() {
+        assert_eq!(level.max::<T>(&[]).value(), -INF, "{level:?}");
+        assert_eq!(level.log_sum_exp::<T>(&[]).value(), -INF, "{level:?}");
+        level.exp::<T>(&mut []);
+        level.log::<T>(&mut []);
+        level.softmax::<T>(&mut []);
+        level.log_softmax::<T>(&mut []);
+    }
+}

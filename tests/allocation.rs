@@ -10,6 +10,7 @@ use softmax_regression::kernel::{exp, log, log_softmax, log_sum_exp, max, softma
 use softmax_regression::{Objective, Parallelism, Reduction, Workspace};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::alloc::System;
+use std::sync::Barrier;
 use support::{Everything, Float, PARALLELISMS, Problem};
 
 #[global_allocator]
@@ -125,12 +126,30 @@ fn the_counter_counts(pool: &ThreadPool) {
     assert!(region.change().allocations >= here.allocations + pool.current_num_threads());
 }
 
+/// Makes every thread of a pool take work from another once: the first time it does, rayon's queues allocate.
+fn let_every_thread_steal(pool: &ThreadPool) {
+    let threads = pool.current_num_threads();
+    for owner in 0..threads {
+        // As many tasks in the queue of one thread as there are threads, each waiting for all to be taken.
+        let barrier = Barrier::new(threads);
+        let task = || {
+            barrier.wait();
+        };
+        pool.broadcast(|context| {
+            if context.index() == owner {
+                rayon::scope(|scope| (0..threads).for_each(|_| scope.spawn(|_| task())));
+            }
+        });
+    }
+}
+
 #[test]
 fn warm_calls_allocate_nothing() {
     // Kept to the end: threads that end free what they had.
     let pools = [2, 5].map(|threads| ThreadPoolBuilder::new().num_threads(threads).build().unwrap());
     for pool in &pools {
         the_counter_counts(pool);
+        let_every_thread_steal(pool);
         every_entry_point::<f32>(pool);
         every_entry_point::<f64>(pool);
     }

@@ -2,6 +2,7 @@
 //!
 //! `cargo test --test fuzz_seeds`. What the oracle asserts, and how to fuzz, is told in `fuzz/src/lib.rs`.
 
+#[allow(unreachable_pub, dead_code, reason = "it is a library elsewhere, with users this file does not have")]
 #[path = "../fuzz/src/lib.rs"]
 mod fuzz;
 

@@ -232,8 +232,16 @@ impl<T: Float> Product<T> {
         Self { x, theta, z }
     }
 
-    fn evaluate(&self, label: usize, objective: &Objective, workspace: &mut Workspace<T>) -> Everything<T> {
-        let labels = vec![label; self.x.nrows()];
+    /// The label of sample `at` is as given, of the others 0.
+    fn evaluate(
+        &self,
+        at: usize,
+        label: usize,
+        objective: &Objective,
+        workspace: &mut Workspace<T>,
+    ) -> Everything<T> {
+        let mut labels = vec![0; self.x.nrows()];
+        labels[at] = label;
         let batch = Batch::new(&self.x, &labels).unwrap();
         Everything::of(objective, &batch, self.x.as_ref(), self.theta.as_ref(), workspace)
     }
@@ -249,48 +257,50 @@ fn table_of_scores_from_products<T: Float>() {
         for level in levels() {
             let objective = Objective::default().simd_level(level);
             let objective = if step % 2 == 0 { objective.block_bytes(1) } else { objective };
+            let nothing = Case { line: ("nothing", [ANY; 3], Loss::Finite, Row::Zero), label: 0, other: 0 };
+            let undisturbed = Product::new(&scores, &nothing, at).evaluate(at, 0, &objective, &mut workspace);
             for case in Case::all(class, k) {
-                check_product(&scores, &case, at, &objective, &mut workspace);
+                let product = Product::new(&scores, &case, at);
+                let found = product.evaluate(at, case.label, &objective, &mut workspace);
+                let what = || format!("{}, {m}×{k}, sample {at}, {objective:?}", case.line.0);
+                check_product(&case, at, &product.z, &found, &undisturbed, &what);
             }
         }
     }
 }
 
 fn check_product<T: Float>(
-    scores: &Mat<T>,
     case: &Case,
     at: usize,
-    objective: &Objective,
-    workspace: &mut Workspace<T>,
+    z: &[T],
+    found: &Everything<T>,
+    undisturbed: &Everything<T>,
+    what: &dyn Fn() -> String,
 ) {
-    let (m, k) = scores.shape();
-    let what = || format!("{m}×{k}, sample {at}, {objective:?}");
-    let product = Product::new(scores, case, at);
-    let found = product.evaluate(case.label, objective, workspace);
-    let z = product.z;
+    let (m, k) = found.probabilities.shape();
     let residual = found.gradient.as_ref().subrows(found.gradient.nrows() - m, m);
+    let undisturbed_residual = undisturbed.gradient.as_ref().subrows(found.gradient.nrows() - m, m);
     let row: Vec<f64> = residual.row(at).iter().map(|r| r.value()).collect();
-    case.check(&z, found.sample_losses[at].value(), Bounded::default(), &row, &what);
-    assert_eq!(found.predictions[at] as usize, largest(&z), "{}, {}", case.line.0, what());
+    case.check(z, found.sample_losses[at].value(), Bounded::default(), &row, what);
+    assert_eq!(found.predictions[at] as usize, largest(z), "{}", what());
+
+    // A probability is the residual of a class that is not the label.
+    let ((_, p), (_, p_of_label)) = (of_scores(z, case.label), of_scores(z, (case.label + 1) % k));
+    for class in 0..k {
+        let p = if class == case.label { p_of_label[class] } else { p[class] };
+        p.check(found.probabilities[(at, class)].value(), || format!("p of class {class}, {}", what()));
+    }
 
     let poisoned = row[0].is_nan();
-    for i in 0..m {
-        let ordinary: Vec<T> = scores.row(i).iter().copied().collect();
-        let z = if i == at { &z } else { &ordinary };
-        let (loss, truth) = of_scores(z, case.label);
-        // A residual is a probability, but at the label.
-        let (_, truth_of_another_label) = of_scores(z, (case.label + 1) % k);
-        let what = || format!("{}, sample {i}, {}", case.line.0, what());
-        loss.check(found.sample_losses[i].value(), || format!("loss, {}", what()));
+    for i in (0..m).filter(|&i| i != at) {
+        let same = |a: T, b: T| assert_eq!(a.bits(), b.bits(), "sample {i} disturbed by {}", what());
+        same(found.sample_losses[i], undisturbed.sample_losses[i]);
+        assert_eq!(found.predictions[i], undisturbed.predictions[i], "sample {i} disturbed by {}", what());
         for class in 0..k {
-            let p = if class == case.label { truth_of_another_label[class] } else { truth[class] };
-            p.check(found.probabilities[(i, class)].value(), || format!("p of class {class}, {}", what()));
+            same(found.probabilities[(i, class)], undisturbed.probabilities[(i, class)]);
             // 0·NaN is NaN: a product cannot keep a NaN out of the gradient.
-            let r = residual[(i, class)].value();
-            assert_eq!(r.is_nan(), poisoned, "{}", what());
-            if !poisoned {
-                truth[class].check(r, || format!("residual of class {class}, {}", what()));
-            }
+            let (r, undisturbed) = (residual[(i, class)], undisturbed_residual[(i, class)]);
+            if poisoned { assert!(r.value().is_nan(), "{}", what()) } else { same(r, undisturbed) }
         }
     }
 }

@@ -73,11 +73,12 @@ impl Values {
             0 => T::of(unit),
             1 => T::of(unit * 2_f64.powi(scale / 8)),
             2 => T::of(f64::from((random % 9) as i8 - 4)),
-            // One far above the rest, which are all as far below, or nearly.
+            // A few, or very few, far above the rest, which are all as far below, or nearly.
             3 | 4 => {
                 let gap = f64::from(self.scale.unsigned_abs()) / 128.0 * wide;
                 let jitter = if self.style == 3 { 0.0 } else { unit };
-                T::of(if random.is_multiple_of(16) { 0.0 } else { jitter - gap })
+                let few = if self.scale < 0 { 1024 } else { 16 };
+                T::of(if random.is_multiple_of(few) { 0.0 } else { jitter - gap })
             }
             5 => T::of(f64::from(self.scale) / 8.0),
             6 => T::of(unit * 2_f64.powi(if size_of::<T>() == 4 { scale } else { 8 * scale })),

@@ -188,11 +188,16 @@ pub struct Row {
     pub scores: Vec<f64>,
     /// max z
     pub top: f64,
+    /// eⱼ·2ˢ, s = [`LIFT`].
     exps: Vec<Double>,
+    /// Their sum.
     sum: Double,
     /// log(Σ e): of all but one of the largest, log1p.
     tail: Double,
 }
+
+/// By what power of two the exponentials are lifted, so that the smallest keep all their digits.
+const LIFT: i32 = 500;
 
 impl Row {
     /// None for the rows whose softmax is NaN: with NaN or +∞, without a finite score, empty.
@@ -203,12 +208,16 @@ impl Row {
         }
         let exp_of = |&z: &f64| {
             let distance = Double::sum(top, -z);
-            if distance.high.is_infinite() { Double::ZERO } else { exp(-distance).get() }
+            if distance.high.is_infinite() {
+                return Double::ZERO;
+            }
+            let e = exp(-distance);
+            e.significand.scaled(e.exponent + LIFT)
         };
         let exps: Vec<Double> = scores.iter().map(exp_of).collect();
         let sum = exps.iter().fold(Double::ZERO, |sum, &e| sum + e);
         let mut row = Self { scores: scores.to_vec(), top, exps, sum, tail: Double::ZERO };
-        row.tail = log_1p(row.others(row.argmax()));
+        row.tail = log_1p(row.others(row.argmax()).scaled(-LIFT));
         Some(row)
     }
 
@@ -227,7 +236,7 @@ impl Row {
         if class == label { -(self.others(label) / self.sum) } else { self.probability(class) }
     }
 
-    /// Σ_{j≠k} eⱼ
+    /// Σ_{j≠k} eⱼ·2ˢ
     fn others(&self, class: usize) -> Double {
         let others = self.exps.iter().enumerate().filter(|&(j, _)| j != class);
         others.fold(Double::ZERO, |sum, (_, &e)| sum + e)

@@ -17,8 +17,8 @@ pub(crate) struct Problem<'a, T> {
     /// None where only probabilities are wanted.
     pub(crate) labels: Option<Labels<'a>>,
     pub(crate) weights: Option<&'a [T]>,
-    /// What the weights are multiplied by in the gradient: 1, or 1 / total weight.
-    pub(crate) factor: f64,
+    /// What the weights are divided by in the gradient: 1, or the total weight.
+    pub(crate) divisor: f64,
     pub(crate) level: SimdLevel,
     pub(crate) plan: Plan,
     pub(crate) parallelism: Parallelism,
@@ -33,12 +33,7 @@ pub(crate) struct Gradient<'a, T> {
 impl<'a, T: Real> Problem<'a, T> {
     /// With labels and weights, and a divisor of the gradient.
     pub(crate) fn of(self, batch: &Batch<'a, T>, divisor: f64) -> Self {
-        Self {
-            labels: Some(batch.targets().labels()),
-            weights: batch.weights(),
-            factor: 1.0 / divisor,
-            ..self
-        }
+        Self { labels: Some(batch.targets().labels()), weights: batch.weights(), divisor, ..self }
     }
 
     /// Adds the gradient of some samples to a matrix, and returns the sum of their losses.
@@ -141,7 +136,7 @@ impl<'a, T: Real> Problem<'a, T> {
             classes: self.theta.ncols(),
         };
         let weights = self.weights.map(|weights| &weights[samples]);
-        let block = Residual { scores, labels, weights, factor: self.factor, want, per_sample, losses };
+        let block = Residual { scores, labels, weights, divisor: self.divisor, want, per_sample, losses };
         residual(block, self.level, self.parallelism)
     }
 
@@ -260,7 +255,7 @@ pub(crate) fn residual_of_scores<T: Real>(
         theta: MatRef::from_column_major_slice(&[], 0, classes),
         labels: Some(targets.labels()),
         weights: None,
-        factor: 1.0,
+        divisor: 1.0,
         level,
         plan,
         parallelism: Parallelism::Serial,

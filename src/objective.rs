@@ -230,7 +230,7 @@ impl Objective {
             theta,
             labels: None,
             weights: None,
-            factor: 1.0,
+            divisor: 1.0,
             level: self.level.unwrap_or_else(SimdLevel::best),
             plan,
             // A problem too small to gain from threads stays on the caller's.

@@ -53,7 +53,7 @@ pub fn loss_and_gradient<T: Real>(
         loss += weight * sample_loss;
         for (k, r) in residual.iter().enumerate() {
             for j in 0..x.ncols() {
-                gradient[(j, k)] += x[(i, j)].to_f64() * weight * r;
+                gradient[(j, k)] += x[(i, j)].to_f64() * (weight * r);
             }
         }
     }

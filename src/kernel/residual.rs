@@ -95,8 +95,8 @@ pub(crate) struct Residual<'a, T> {
     pub(crate) labels: &'a [u32],
     /// One a sample, or none for 1.
     pub(crate) weights: Option<&'a [T]>,
-    /// What the weight of a sample is multiplied by in its residual.
-    pub(crate) factor: f64,
+    /// What the weight of a sample is divided by in its residual.
+    pub(crate) divisor: f64,
     pub(crate) want: Want,
     pub(crate) per_sample: PerSample<'a, T>,
     /// Gets the loss of each sample, weight included.
@@ -138,7 +138,7 @@ impl<'a, T: Logarithm> Residual<'a, T> {
             scores,
             labels,
             weights,
-            factor: self.factor,
+            divisor: self.divisor,
             want: self.want,
             per_sample,
             losses,
@@ -152,11 +152,11 @@ impl<'a, T: Logarithm> Residual<'a, T> {
     /// Sets the coefficients, and swaps the labels' scores for −∞.
     #[inline(always)]
     fn take_labels(&mut self) {
-        self.per_sample.coefficient.fill(T::from_f64(self.factor));
+        self.per_sample.coefficient.fill(T::from_f64(1.0 / self.divisor));
         if let Some(weights) = self.weights {
             for (i, (c, &weight)) in self.per_sample.coefficient.iter_mut().zip(weights).enumerate() {
-                // In f64: the weights may be so large that 1 / their sum is no normal f32.
-                *c = T::from_f64(weight.to_f64() * self.factor);
+                // Divided, and in f64: 1 / the sum of the weights may be no normal number.
+                *c = T::from_f64(weight.to_f64() / self.divisor);
                 if weight == T::ZERO {
                     silence(&mut self.scores, i);
                 }

@@ -176,7 +176,14 @@ fn draw_weights<T: Number>(source: &mut Source<'_>, count: usize) -> Option<Vec<
         5 => vec![T::of(1.0); count],
         6 => vec![T::of(0.0); count],
         7 => (0..count).map(|_| T::of((values.random() % 3) as f64)).collect(),
-        8 => (0..count).map(|_| special(4 * (values.random() as usize & 1), 0)).collect(),
+        // All so small, or so large, that their sum, or its reciprocal, leaves the numbers.
+        8 => {
+            let sizes = [T::SMALLEST, T::SMALLEST_NORMAL / 4.0, T::LARGEST / 4.0, T::LARGEST];
+            let size = sizes[values.random() as usize % 4];
+            let factors = [0.0, -0.0, 1.0, 2.0];
+            let mut factor = || factors[(values.random() >> 32) as usize % 4];
+            (0..count).map(|_| T::of((factor() * size).min(T::LARGEST))).collect()
+        }
         9 | 10 => (0..count).map(|_| positive(&mut values, source)).collect(),
         _ => (0..count).map(|_| values.next(source)).collect(),
     };

@@ -113,9 +113,10 @@ fn elementwise<T: Number>(source: &mut Source<'_>) {
 fn max<T: Number>(x: &[T], offset: usize, level: SimdLevel) {
     let found = reduce(x, offset, "max", |x| level.max(x)).get();
     let nan = x.iter().any(|x| x.get().is_nan());
-    let truth = x.iter().fold(f64::NEG_INFINITY, |max, x| max.max(x.get()));
+    let largest = x.iter().fold(f64::NEG_INFINITY, |max, x| max.max(x.get()));
+    let truth = if nan { f64::NAN } else { largest };
     assert!(
-        if nan { found.is_nan() } else { found == truth },
+        found == truth || (found.is_nan() && truth.is_nan()),
         "{level:?}: max {found:e}, not {truth:e}: {x:?}"
     );
 
@@ -181,10 +182,10 @@ fn ulps<T: Number>(y: T, truth: Value) -> f64 {
         Value::Number(Scaled { significand, exponent }) => {
             let log2_ulp_of_1 = (2.0 * T::ROUNDING).log2() as i32;
             let log2_smallest = T::SMALLEST_NORMAL.log2() as i32 + log2_ulp_of_1;
-            let (_, binade) = frexp(significand.high);
-            let ulp = exact::scaled(1.0, (binade + log2_ulp_of_1).max(log2_smallest - exponent));
+            let ulp =
+                exact::scaled(1.0, (binade(significand.high) + log2_ulp_of_1).max(log2_smallest - exponent));
             let scaled_y = if y.is_infinite() {
-                let log2_beyond = 1 - T::SMALLEST_NORMAL.log2() as i32 + 1;
+                let log2_beyond = 2 - T::SMALLEST_NORMAL.log2() as i32;
                 // A truth that is far beyond is right to be infinite.
                 let beyond = exact::scaled(1.0, log2_beyond - exponent).copysign(y);
                 if significand.high.abs() >= beyond.abs() { return 0.0 } else { beyond }
@@ -202,10 +203,9 @@ fn unscaled(y: f64, k: i32) -> f64 {
     y * exact::power_of_two(third) * exact::power_of_two(third) * exact::power_of_two(-k - 2 * third)
 }
 
-/// The exponent of the binade of a normal number, or of 0 that of the smallest.
-fn frexp(x: f64) -> (f64, i32) {
-    let exponent = (x.to_bits() >> 52 & 0x7ff) as i32 - 1023;
-    (x, exponent)
+/// The exponent of a normal number; of 0, one below them all.
+fn binade(x: f64) -> i32 {
+    (x.to_bits() >> 52 & 0x7ff) as i32 - 1023
 }
 
 fn row<T: Number>(source: &mut Source<'_>) {

@@ -13,10 +13,10 @@
 //! - [`exact`]: arithmetic, exp and log of some 100 bits.
 //! - [`truth`]: one row of scores: what the contract promises of it, and how closely.
 //! - [`expectation`]: a whole batch: the same through the rounding of the products.
-//! - [`draw`], [`matrix`]: bytes to numbers, shapes and layouts.
+//! - [`draw`], [`labels`], [`matrix`], [`case`]: bytes to numbers, labels, layouts, and a whole evaluation.
 //! - [`kernels`](mod@kernels), [`evaluation`](mod@evaluation): the two targets.
 //!
-//! No tolerance is an experience: each is derived where it stands.
+//! No tolerance was tried out: each is derived where it stands.
 
 #![forbid(unsafe_code)]
 

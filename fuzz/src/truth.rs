@@ -265,7 +265,7 @@ impl Row {
 
     /// The residual of a class times a coefficient; the probability if there is no label.
     ///
-    /// Scores that are off by up to δ each change eʲ/Σe by a factor of at most e^{±2δ}, and a distance by up to 2δ. So a
+    /// Scores that are off by up to δ each change eⱼ/Σe by a factor of at most e^{±2δ}, and a distance by up to 2δ. So a
     /// residual r, computed from these with a relative error κ, and times a coefficient with a relative error μ, is off by
     /// at most |r|·(e^{2δ}·(1 + κ)·(1 + μ) − 1), and, being in −1..1, by no more than 1 and its rounding.
     pub fn expect_residual(

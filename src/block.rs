@@ -154,10 +154,12 @@ impl<'a, T: Real> Problem<'a, T> {
 
     fn product(&self, dst: MatMut<'_, T>, held: Destination, a: MatRef<'_, T>, b: MatRef<'_, T>) {
         if self.plan.in_pieces() {
-            product_in_pieces(self.parallelism, PIECE_DEPTH, dst, held, a, b);
-        } else {
-            product(dst, held, a, b);
+            return product_in_pieces(self.parallelism, PIECE_DEPTH, dst, held, a, b);
         }
+        if crate::kernel::ThinProduct::fits(&dst, a, b) && b.ncols() <= 32 {
+            return self.level.dispatch(crate::kernel::ThinProduct { dst, held, a, b });
+        }
+        product(dst, held, a, b);
     }
 }
 

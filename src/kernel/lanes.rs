@@ -198,6 +198,65 @@ impl<T: Lanes, S: Simd> Vector<T, S> {
     }
 }
 
+impl<T: Lanes, S: Simd> Vector<T, S> {
+    /// The sums of the lanes of as many registers as there are lanes, in a register.
+    ///
+    /// By a tree in which two registers are folded into one, so that no step has idle lanes.
+    #[inline(always)]
+    pub(crate) fn lane_sums(registers: &[Self]) -> Self {
+        let mut sums = [registers[0]; MAX_LANES];
+        sums[..Self::COUNT].copy_from_slice(registers);
+        if Self::COUNT > 8 {
+            Self::fold_all::<8>(&mut sums);
+        }
+        if Self::COUNT > 4 {
+            Self::fold_all::<4>(&mut sums);
+        }
+        if Self::COUNT > 2 {
+            Self::fold_all::<2>(&mut sums);
+        }
+        if Self::COUNT > 1 {
+            Self::fold_all::<1>(&mut sums);
+        }
+        sums[0]
+    }
+
+    #[inline(always)]
+    fn fold_all<const HALF: usize>(sums: &mut [Self; MAX_LANES]) {
+        for i in 0..HALF {
+            sums[i] = sums[i].fold::<HALF>(sums[i + HALF]);
+        }
+    }
+
+    /// In stretches of 2·HALF lanes: the sums of lanes HALF apart, those of self first, then those of b.
+    #[inline(always)]
+    fn fold<const HALF: usize>(self, b: Self) -> Self {
+        let (a, b) = (self.padded_lanes(), b.padded_lanes());
+        let low = core::array::from_fn::<_, MAX_LANES, _>(
+            #[inline(always)]
+            |i| folded::<T, HALF>(&a, &b, i, 0),
+        );
+        let high = core::array::from_fn::<_, MAX_LANES, _>(
+            #[inline(always)]
+            |i| folded::<T, HALF>(&a, &b, i, HALF),
+        );
+        Self::load(self.simd, &low) + Self::load(self.simd, &high)
+    }
+
+    #[inline(always)]
+    fn padded_lanes(self) -> [T; MAX_LANES] {
+        let mut lanes = [T::ZERO; MAX_LANES];
+        lanes[..Self::COUNT].copy_from_slice(self.lanes());
+        lanes
+    }
+}
+
+#[inline(always)]
+fn folded<T: Copy, const HALF: usize>(a: &[T; MAX_LANES], b: &[T; MAX_LANES], lane: usize, offset: usize) -> T {
+    let (stretch, at) = (lane / (2 * HALF) * (2 * HALF), lane % (2 * HALF));
+    if at < HALF { a[stretch + at + offset] } else { b[stretch + at - HALF + offset] }
+}
+
 macro_rules! operator {
     ($($operator:ident, $function:ident);*) => {$(
         impl<T: Lanes, S: Simd> $operator for Vector<T, S> {

@@ -11,10 +11,12 @@ mod log;
 mod reduce;
 mod residual;
 mod softmax;
+mod thin;
 
 pub use level::SimdLevel;
 
 pub(crate) use lanes::MAX_LANES;
+pub(crate) use thin::ThinProduct;
 pub(crate) use residual::{Layout, NO_LABEL, PerSample, Residual, Scores, Want};
 
 use crate::{Error, Targets};

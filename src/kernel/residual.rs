@@ -13,9 +13,7 @@
 //! Where it is not, S ≥ 1 + e_y and the loss is at least (top − z_y) + e_y ≥ 1: an error of one ulp of S is one of the
 //! loss. The residual at the label never passes through 1 − p.
 //!
-//! The label's score is taken out of the block first (−∞ in its place, so that its term in the sum is 0) and its
-//! residual is put back last; between the two no lane differs from another. Probabilities are the same computation for
-//! samples whose label is [`NO_LABEL`].
+//! Probabilities are the same computation for samples whose label is [`NO_LABEL`], which is no class.
 
 use super::exp::exp_nonpositive;
 use super::lanes::{MAX_LANES, Vector};
@@ -58,7 +56,7 @@ impl<T> Scores<'_, T> {
 pub(crate) struct PerSample<'a, T> {
     /// Score of the label; −∞ where there is none.
     pub(crate) label_score: &'a mut [T],
-    /// In: c. Out: the residual at the label.
+    /// c.
     pub(crate) coefficient: &'a mut [T],
     /// Maximum of the scores.
     pub(crate) top: &'a mut [T],
@@ -109,15 +107,12 @@ impl<T: Logarithm> WithSimd for Residual<'_, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) -> f64 {
-        self.take_labels();
+        self.set_coefficients();
         match (self.scores.layout, self.want) {
             (Layout::ClassMajor, Want::Loss) => class_major::<T, S, false>(simd, &mut self),
             (Layout::ClassMajor, Want::Residual) => class_major::<T, S, true>(simd, &mut self),
             (Layout::SampleMajor, Want::Loss) => sample_major::<T, S, false>(simd, &mut self),
             (Layout::SampleMajor, Want::Residual) => sample_major::<T, S, true>(simd, &mut self),
-        }
-        if self.want == Want::Residual {
-            self.put_labels();
         }
         self.sum_losses()
     }
@@ -149,9 +144,8 @@ impl<'a, T: Logarithm> Residual<'a, T> {
         )
     }
 
-    /// Sets the coefficients, and swaps the labels' scores for −∞.
     #[inline(always)]
-    fn take_labels(&mut self) {
+    fn set_coefficients(&mut self) {
         self.per_sample.coefficient.fill(T::from_f64(1.0 / self.divisor));
         if let Some(weights) = self.weights {
             for (i, (c, &weight)) in self.per_sample.coefficient.iter_mut().zip(weights).enumerate() {
@@ -162,47 +156,36 @@ impl<'a, T: Logarithm> Residual<'a, T> {
                 }
             }
         }
-        self.per_sample.label_score.fill(T::NEG_INFINITY);
-        for (i, (score, &label)) in self.per_sample.label_score.iter_mut().zip(self.labels).enumerate() {
-            if label != NO_LABEL {
-                let at = self.scores.index(i, label as usize);
-                *score = core::mem::replace(&mut self.scores.data[at], T::NEG_INFINITY);
-            }
-        }
-    }
-
-    /// Writes the residuals at the labels.
-    #[inline(always)]
-    fn put_labels(&mut self) {
-        for (i, (&residual, &label)) in self.per_sample.coefficient.iter().zip(self.labels).enumerate() {
-            if label != NO_LABEL {
-                let at = self.scores.index(i, label as usize);
-                self.scores.data[at] = residual;
-            }
-        }
     }
 
     /// Σ weight·((top − z_y) + tail), in f64, where the difference of two finite f32 cannot overflow. Eight sums take
     /// turns, so that the order is the same at every level and the additions need not wait for one another.
     #[inline(always)]
     fn sum_losses(&mut self) -> f64 {
+        const SUMS: usize = 8;
         let PerSample { label_score, top, tail, .. } = &self.per_sample;
         let samples = self.scores.samples;
-        let (label_score, top, tail) = (&label_score[..samples], &top[..samples], &tail[..samples]);
-        let loss = |i: usize| (top[i].to_f64() - label_score[i].to_f64()) + tail[i].to_f64();
-        let mut sums = [0.0_f64; 8];
-        match (self.weights, self.losses.as_deref_mut()) {
-            (None, None) => (0..samples).for_each(|i| sums[i % 8] += loss(i)),
-            (Some(weights), None) => {
-                let weights = &weights[..samples];
-                (0..samples).for_each(|i| sums[i % 8] += weights[i].to_f64() * loss(i));
-            }
-            (weights, Some(losses)) => {
-                for i in 0..samples {
-                    let loss = weights.map_or(1.0, |w| w[i].to_f64()) * loss(i);
-                    losses[i] = T::from_f64(loss);
-                    sums[i % 8] += loss;
+        let weights = self.weights;
+        let mut sums = [0.0_f64; SUMS];
+        // The padding of the scratch holds numbers too, but they are nobody's.
+        for start in (0..samples).step_by(SUMS) {
+            let [label_score, top, tail] = [label_score, top, tail].map(|x| &x[start..start + SUMS]);
+            let mut losses: [f64; SUMS] =
+                core::array::from_fn(|i| (top[i].to_f64() - label_score[i].to_f64()) + tail[i].to_f64());
+            let count = SUMS.min(samples - start);
+            if let Some(weights) = weights {
+                for (loss, weight) in losses.iter_mut().zip(&weights[start..start + count]) {
+                    *loss *= weight.to_f64();
                 }
+            }
+            if let Some(out) = &mut self.losses {
+                for (out, &loss) in out[start..start + count].iter_mut().zip(&losses) {
+                    *out = T::from_f64(loss);
+                }
+            }
+            losses[count..].fill(0.0);
+            for (sum, loss) in sums.iter_mut().zip(losses) {
+                *sum += loss;
             }
         }
         let [a, b, c, d, e, f, g, h] = sums;
@@ -248,46 +231,59 @@ fn finish<T: Logarithm, S: Simd>(
 }
 
 /// Lanes across samples: a register of samples at a time, all its classes.
+///
+/// Which lanes a class is the label of is found by comparison, so that no lane is touched alone.
 #[inline(always)]
 fn class_major<T: Logarithm, S: Simd, const RESIDUAL: bool>(simd: S, block: &mut Residual<'_, T>) {
-    let Residual { scores, per_sample, .. } = block;
+    let Residual { scores, per_sample, labels, .. } = block;
     let (stride, classes) = (scores.stride, scores.classes);
+    let label_of = |sample: usize| labels.get(sample).map_or(-1.0, |&label| f64::from(label));
+    let (zero, one) = (Vector::splat(simd, T::ZERO), Vector::splat(simd, T::ONE));
     for start in (0..scores.samples).step_by(Vector::<T, S>::COUNT) {
         let data = &mut scores.data[start..];
-        let label_score = Vector::load(simd, &per_sample.label_score[start..]);
+        let label: [T; MAX_LANES] = core::array::from_fn(
+            #[inline(always)]
+            |lane| T::from_f64(label_of(start + lane)),
+        );
+        let label = Vector::load(simd, &label);
 
         let mut top = Vector::splat(simd, T::NEG_INFINITY);
+        let mut label_score = top;
+        let mut this = zero;
         for class in 0..classes {
-            top = top.larger(Vector::load(simd, &data[class * stride..]));
+            let z = Vector::load(simd, &data[class * stride..]);
+            top = top.larger(z);
+            label_score = z.or_else(this.equal(label), label_score);
+            this = this + one;
         }
-        let top = top.larger(label_score);
         let infinite = top.lanes().iter().fold(false, |any, &t| any | (t == T::INFINITY));
         let infinite = infinite.then(|| infinite_losses(data, stride, classes, label_score.lanes()));
 
         let mut rest = CompensatedSum::new(simd);
+        let mut this = zero;
         let mut class = 0;
-        while class + 4 <= classes {
-            let mut four = [top; 4];
-            for (i, e) in four.iter_mut().enumerate() {
-                *e = exp_at::<T, S, RESIDUAL>(&mut data[(class + i) * stride..], top);
+        while class < classes {
+            let mut four = [zero; 4];
+            for e in four.iter_mut().take(classes - class) {
+                *e = zero.or_else(this.equal(label), exp_at::<T, S, RESIDUAL>(&mut data[class * stride..], top));
+                this = this + one;
+                class += 1;
             }
             rest.add_four(four);
-            class += 4;
-        }
-        while class < classes {
-            rest.add(exp_at::<T, S, RESIDUAL>(&mut data[class * stride..], top));
-            class += 1;
         }
 
         let coefficient = Vector::load(simd, &per_sample.coefficient[start..]);
         let done = finish(top, label_score, rest.sum, coefficient);
         if RESIDUAL {
+            let mut this = zero;
             for class in 0..classes {
                 let at = &mut data[class * stride..];
-                (Vector::load(simd, at) * done.scale).store(at);
+                let other = Vector::load(simd, at) * done.scale;
+                done.label_residual.or_else(this.equal(label), other).store(at);
+                this = this + one;
             }
-            done.label_residual.store(&mut per_sample.coefficient[start..]);
         }
+        label_score.store(&mut per_sample.label_score[start..]);
         top.store(&mut per_sample.top[start..]);
         done.tail.store(&mut per_sample.tail[start..]);
         for lane in infinite.iter().flat_map(|infinite| (0..MAX_LANES).filter(|&lane| infinite[lane])) {
@@ -327,12 +323,19 @@ fn infinite_losses<T: Logarithm>(
 }
 
 /// Lanes across classes: a sample at a time.
+///
+/// The label's score is taken out of the row first (−∞ in its place, so that its term in the sum is 0) and its residual
+/// is put there last; between the two no lane differs from another.
 #[inline(always)]
 fn sample_major<T: Logarithm, S: Simd, const RESIDUAL: bool>(simd: S, block: &mut Residual<'_, T>) {
-    let Residual { scores, per_sample, .. } = block;
+    let Residual { scores, per_sample, labels, .. } = block;
     for sample in 0..scores.samples {
         let row = &mut scores.data[sample * scores.stride..][..scores.classes];
-        let label_score = per_sample.label_score[sample];
+        let label = labels[sample];
+        let label_score = match row.get_mut(label as usize) {
+            Some(score) => core::mem::replace(score, T::NEG_INFINITY),
+            None => T::NEG_INFINITY,
+        };
         let others = max_ignoring_nan(simd, row);
         let top = if others < label_score { label_score } else { others };
         let infinite_loss = others == T::INFINITY && label_score < T::INFINITY && !has_nan(simd, row);
@@ -350,8 +353,11 @@ fn sample_major<T: Logarithm, S: Simd, const RESIDUAL: bool>(simd: S, block: &mu
                 #[inline(always)]
                 |e| e * done.scale,
             );
-            per_sample.coefficient[sample] = done.label_residual.first();
+            if let Some(residual) = row.get_mut(label as usize) {
+                *residual = done.label_residual.first();
+            }
         }
+        per_sample.label_score[sample] = label_score;
         per_sample.top[sample] = top;
         per_sample.tail[sample] = if infinite_loss { T::ZERO } else { done.tail.first() };
     }

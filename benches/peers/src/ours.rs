@@ -1,0 +1,67 @@
+//! This crate.
+
+use crate::engine::Engine;
+use crate::problem::{Number, Problem, Request};
+use faer::{Mat, MatRef};
+use softmax_regression::{Batch, Objective, Parallelism, Real, Workspace};
+use std::error::Error;
+use std::time::{Duration, Instant};
+
+struct Ours<T> {
+    objective: Objective,
+    problem: Problem<T>,
+    shape: (usize, usize),
+    /// Column-major: the K×n of most libraries.
+    theta: Mat<T>,
+    gradient: Mat<T>,
+    workspace: Workspace<T>,
+    loss: f64,
+}
+
+pub(crate) fn prepare(request: &Request) -> Result<Box<dyn Engine>, Box<dyn Error>> {
+    // One thread, one program: what a caller without rayon gets.
+    let parallelism = if request.threads == 1 { Parallelism::Serial } else { Parallelism::Rayon };
+    let objective = Objective::default().parallelism(parallelism);
+    Ok(if request.is_f64 {
+        Box::new(Ours::<f64>::new(request, objective)?)
+    } else {
+        Box::new(Ours::<f32>::new(request, objective)?)
+    })
+}
+
+impl<T: Real + Number> Ours<T> {
+    fn new(request: &Request, objective: Objective) -> Result<Self, Box<dyn Error>> {
+        let problem = Problem::<T>::read(request)?;
+        let theta = MatRef::from_row_major_slice(&problem.theta, request.n, request.k).to_owned();
+        Ok(Self {
+            objective,
+            shape: (request.m, request.n),
+            theta,
+            gradient: Mat::zeros(request.n, request.k),
+            workspace: Workspace::new(),
+            loss: f64::NAN,
+            problem,
+        })
+    }
+}
+
+impl<T: Real + Number> Engine for Ours<T> {
+    fn evaluate(&mut self) -> Result<Duration, Box<dyn Error>> {
+        let (m, n) = self.shape;
+        let start = Instant::now();
+        let batch = Batch::new(MatRef::from_row_major_slice(&self.problem.x, m, n), &self.problem.labels)?;
+        self.loss = self.objective.loss_and_gradient(
+            &batch,
+            self.theta.as_ref(),
+            self.gradient.as_mut(),
+            &mut self.workspace,
+        )?;
+        Ok(start.elapsed())
+    }
+
+    fn result(&mut self) -> Result<(f64, Vec<f64>), Box<dyn Error>> {
+        self.evaluate()?;
+        let gradient = self.gradient.row_iter().flat_map(|row| row.iter().map(|g| g.to_f64())).collect();
+        Ok((self.loss, gradient))
+    }
+}

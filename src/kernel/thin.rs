@@ -1,0 +1,352 @@
+//! A·B where B has few columns, for an A whose rows or whose columns are contiguous: no padding, no packing.
+//!
+//! A general product pads the few columns of B to whole registers, or copies A into another order. Here the lanes run
+//! along the contiguous lines of A, whatever the number of columns:
+//!
+//! - **dot**: the lines of A are its rows. A tile of rows × columns of the result is that many sums of products of two
+//!   registers; at the end each sum is one over its lanes, a register of rows at a time.
+//! - **outer**: the lines of A are its columns. A tile of registers × columns of the result adds up line after line, each
+//!   times one number of B.
+//!
+//! With X row-major the scores X·Θ are of the first kind and the gradient Xᵀ·R of the second; with X column-major they
+//! swap.
+
+use super::lanes::{Lanes, MAX_LANES, Vector};
+use crate::gemm::Destination;
+use faer::{ColMut, ColRef, MatMut, MatRef, RowRef};
+use pulp::{Simd, WithSimd};
+
+/// dst = A·B, or dst += A·B. B and dst have contiguous columns.
+pub(crate) struct ThinProduct<'a, T> {
+    pub(crate) dst: MatMut<'a, T>,
+    pub(crate) held: Destination,
+    pub(crate) a: MatRef<'a, T>,
+    pub(crate) b: MatRef<'a, T>,
+}
+
+impl<T: Lanes> ThinProduct<'_, T> {
+    /// Whether the operands lie as these kernels want them.
+    pub(crate) fn fits(dst: &MatMut<'_, T>, a: MatRef<'_, T>, b: MatRef<'_, T>) -> bool {
+        let (rows, depth) = a.shape();
+        let lines = (a.col_stride() == 1 && depth >= MAX_LANES) || (a.row_stride() == 1 && rows >= MAX_LANES);
+        lines && dst.row_stride() == 1 && b.row_stride() == 1
+    }
+}
+
+impl<T: Lanes> WithSimd for ThinProduct<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        if self.a.col_stride() == 1 && self.a.ncols() >= MAX_LANES {
+            dot(simd, self);
+        } else {
+            outer(simd, self);
+        }
+    }
+}
+
+#[inline(always)]
+fn row<T>(x: RowRef<'_, T>) -> &[T] {
+    x.try_as_row_major().map_or(&[], RowRef::as_slice)
+}
+
+#[inline(always)]
+fn column<T>(x: ColRef<'_, T>) -> &[T] {
+    x.try_as_col_major().map_or(&[], ColRef::as_slice)
+}
+
+#[inline(always)]
+fn column_mut<T>(x: ColMut<'_, T>) -> &mut [T] {
+    match x.try_as_col_major_mut() {
+        Some(x) => x.as_slice_mut(),
+        None => &mut [],
+    }
+}
+
+/// Runs `$tile` with a constant number of columns, the next up to `$most`, evenly spread over what is left.
+macro_rules! for_columns {
+    ($columns:expr, $most:expr, |$first:ident, $COUNT:ident| $tile:expr) => {{
+        let columns: usize = $columns;
+        let tiles = columns.div_ceil($most);
+        let mut $first = 0;
+        for tile in 0..tiles {
+            let count = columns * (tile + 1) / tiles - columns * tile / tiles;
+            match count {
+                1 => { const $COUNT: usize = 1; $tile }
+                2 => { const $COUNT: usize = 2; $tile }
+                3 => { const $COUNT: usize = 3; $tile }
+                4 => { const $COUNT: usize = 4; $tile }
+                5 if $most >= 5 => { const $COUNT: usize = 5; $tile }
+                6 if $most >= 6 => { const $COUNT: usize = 6; $tile }
+                _ => {}
+            }
+            $first += count;
+        }
+    }};
+}
+
+#[inline(always)]
+fn dot<T: Lanes, S: Simd>(simd: S, product: ThinProduct<'_, T>) {
+    let ThinProduct { mut dst, held, a, b } = product;
+    let (rows, columns) = dst.shape();
+    let mut sums = [[Vector::splat(simd, T::ZERO); MAX_LANES]; 6];
+    let mut start = 0;
+    while start < rows {
+        let count = (rows - start).min(MAX_LANES);
+        // The last row again in place of those that are not there.
+        let lines: [&[T]; MAX_LANES] =
+            core::array::from_fn(#[inline(always)] |i| row(a.row(start + i.min(count - 1))));
+        for_columns!(columns, 6, |first, COLUMNS| {
+            // As many sums as there are registers for, beside a row's and a column's.
+            if S::REGISTER_COUNT >= 32 || COLUMNS <= 3 {
+                dot_group::<T, S, 4, COLUMNS>(simd, dst.as_mut(), held, start, count, &lines, b, first, &mut sums);
+            } else {
+                dot_group::<T, S, 2, COLUMNS>(simd, dst.as_mut(), held, start, count, &lines, b, first, &mut sums);
+            }
+        });
+        start += count;
+    }
+}
+
+#[inline(always)]
+fn dot_group<T: Lanes, S: Simd, const ROWS: usize, const COLUMNS: usize>(
+    simd: S,
+    mut dst: MatMut<'_, T>,
+    held: Destination,
+    start: usize,
+    count: usize,
+    lines: &[&[T]; MAX_LANES],
+    b: MatRef<'_, T>,
+    first: usize,
+    sums: &mut [[Vector<T, S>; MAX_LANES]; 6],
+) {
+    let columns: [&[T]; COLUMNS] = core::array::from_fn(#[inline(always)] |c| column(b.col(first + c)));
+    for r in (0..MAX_LANES).step_by(ROWS) {
+        if r < count {
+            let tile = dot_tile(simd, core::array::from_fn::<_, ROWS, _>(#[inline(always)] |i| lines[r + i]), columns);
+            for c in 0..COLUMNS {
+                for i in 0..ROWS {
+                    sums[c][r + i] = tile[i][c];
+                }
+            }
+        }
+    }
+    for c in 0..COLUMNS {
+        let out = column_mut(dst.as_mut().col_mut(first + c));
+        let out = &mut out[start..start + count];
+        let mut result = [T::ZERO; MAX_LANES];
+        for g in (0..MAX_LANES).step_by(Vector::<T, S>::COUNT) {
+            Vector::lane_sums(&sums[c][g..g + Vector::<T, S>::COUNT]).store(&mut result[g..]);
+        }
+        if held == Destination::Add {
+            for (out, x) in out.iter_mut().zip(result) {
+                *out = *out + x;
+            }
+        } else {
+            out.copy_from_slice(&result[..count]);
+        }
+    }
+}
+
+#[inline(always)]
+fn dot_tile<T: Lanes, S: Simd, const ROWS: usize, const COLUMNS: usize>(
+    simd: S,
+    rows: [&[T]; ROWS],
+    columns: [&[T]; COLUMNS],
+) -> [[Vector<T, S>; COLUMNS]; ROWS] {
+    let lanes = Vector::<T, S>::COUNT;
+    let depth = columns[0].len();
+    let whole = depth / lanes;
+    let x: [&[T::Register<S>]; ROWS] = core::array::from_fn(#[inline(always)] |i| &T::split::<S>(rows[i]).0[..whole]);
+    let y: [&[T::Register<S>]; COLUMNS] =
+        core::array::from_fn(#[inline(always)] |c| &T::split::<S>(columns[c]).0[..whole]);
+    let mut acc = [[Vector::splat(simd, T::ZERO); COLUMNS]; ROWS];
+    for s in 0..whole {
+        // The shorter side stays in registers while the longer passes by.
+        if ROWS <= COLUMNS {
+            let x: [Vector<T, S>; ROWS] = core::array::from_fn(#[inline(always)] |i| Vector::of(simd, x[i][s]));
+            for c in 0..COLUMNS {
+                let y = Vector::of(simd, y[c][s]);
+                for i in 0..ROWS {
+                    acc[i][c] = x[i].mul_add(y, acc[i][c]);
+                }
+            }
+        } else {
+            let y: [Vector<T, S>; COLUMNS] = core::array::from_fn(#[inline(always)] |c| Vector::of(simd, y[c][s]));
+            for i in 0..ROWS {
+                let x = Vector::of(simd, x[i][s]);
+                for c in 0..COLUMNS {
+                    acc[i][c] = x.mul_add(y[c], acc[i][c]);
+                }
+            }
+        }
+    }
+    if depth > whole * lanes {
+        // A register that ends with the line; what it has in common with the one before counts as 0.
+        let from = depth - lanes;
+        let zero = Vector::splat(simd, T::ZERO);
+        let fresh = fresh::<T, S>(simd, depth);
+        let x: [Vector<T, S>; ROWS] =
+            core::array::from_fn(#[inline(always)] |i| Vector::load(simd, &rows[i][from..]).or_else(fresh, zero));
+        for c in 0..COLUMNS {
+            let y = Vector::load(simd, &columns[c][from..]).or_else(fresh, zero);
+            for i in 0..ROWS {
+                acc[i][c] = x[i].mul_add(y, acc[i][c]);
+            }
+        }
+    }
+    acc
+}
+
+/// Of the last register of a line, which lanes are not in the register before.
+#[inline(always)]
+fn fresh<T: Lanes, S: Simd>(simd: S, len: usize) -> T::Mask<S> {
+    let lanes = Vector::<T, S>::COUNT;
+    let common = len.div_ceil(lanes) * lanes - len;
+    // common ≤ lane, that is common − ½ < lane
+    Vector::splat(simd, T::from_f64(common as f64 - 0.5)).less(Vector::load(simd, &T::IOTA))
+}
+
+/// Lines that are added up before the sums go to memory.
+const OUTER_LINES: usize = 64;
+
+#[inline(always)]
+fn outer<T: Lanes, S: Simd>(simd: S, product: ThinProduct<'_, T>) {
+    let ThinProduct { mut dst, mut held, a, b } = product;
+    let depth = a.ncols();
+    let columns = dst.ncols();
+    let mut from = 0;
+    while from < depth {
+        let count = (depth - from).min(OUTER_LINES);
+        let mut lines: [&[T]; OUTER_LINES] = [&[]; OUTER_LINES];
+        for (line, x) in lines.iter_mut().zip(a.subcols(from, count).col_iter()) {
+            *line = column(x);
+        }
+        let lines = &lines[..count];
+        for_columns!(columns, 6, |first, COLUMNS| {
+            let y: [&[T]; COLUMNS] = core::array::from_fn(
+                #[inline(always)]
+                |c| &column(b.col(first + c))[from..from + count],
+            );
+            let dst = dst.as_mut().subcols_mut(first, COLUMNS);
+            // As many sums as there are registers for, beside a line's.
+            if S::REGISTER_COUNT >= 32 || COLUMNS <= 2 {
+                outer_strips::<T, S, 4, COLUMNS>(simd, dst, held, lines, y);
+            } else {
+                outer_strips::<T, S, 2, COLUMNS>(simd, dst, held, lines, y);
+            }
+        });
+        held = Destination::Add;
+        from += count;
+    }
+}
+
+#[inline(always)]
+fn outer_strips<T: Lanes, S: Simd, const REGISTERS: usize, const COLUMNS: usize>(
+    simd: S,
+    mut dst: MatMut<'_, T>,
+    held: Destination,
+    lines: &[&[T]],
+    y: [&[T]; COLUMNS],
+) {
+    let rows = dst.nrows();
+    let mut done = 0;
+    while done < rows {
+        if rows >= REGISTERS * Vector::<T, S>::COUNT {
+            done = outer_tile::<T, S, REGISTERS, COLUMNS>(simd, dst.as_mut(), held, lines, y, done);
+        } else {
+            done = outer_tile::<T, S, 1, COLUMNS>(simd, dst.as_mut(), held, lines, y, done);
+        }
+    }
+}
+
+/// A strip from row `done` on, or the last of the whole matrix, and where the next starts.
+#[inline(always)]
+fn outer_tile<T: Lanes, S: Simd, const REGISTERS: usize, const COLUMNS: usize>(
+    simd: S,
+    mut dst: MatMut<'_, T>,
+    held: Destination,
+    lines: &[&[T]],
+    y: [&[T]; COLUMNS],
+    done: usize,
+) -> usize {
+    let lanes = Vector::<T, S>::COUNT;
+    let width = REGISTERS * lanes;
+    let from = done.min(dst.nrows() - width);
+    let y: [&[T]; COLUMNS] = core::array::from_fn(#[inline(always)] |c| &y[c][..lines.len()]);
+    let mut acc = [[Vector::splat(simd, T::ZERO); COLUMNS]; REGISTERS];
+    for (t, line) in lines.iter().enumerate() {
+        let x = T::split::<S>(&line[from..from + width]).0;
+        let x: [Vector<T, S>; REGISTERS] = core::array::from_fn(#[inline(always)] |v| Vector::of(simd, x[v]));
+        for c in 0..COLUMNS {
+            let y = Vector::splat(simd, y[c][t]);
+            for v in 0..REGISTERS {
+                acc[v][c] = x[v].mul_add(y, acc[v][c]);
+            }
+        }
+    }
+    for c in 0..COLUMNS {
+        let out = &mut column_mut(dst.as_mut().col_mut(c))[from..from + width];
+        for v in 0..REGISTERS {
+            let out = &mut out[v * lanes..(v + 1) * lanes];
+            let old = Vector::load(simd, out);
+            let mut new = if held == Destination::Add { old + acc[v][c] } else { acc[v][c] };
+            if from < done {
+                // What an earlier strip has done is done.
+                let over = done as f64 - (from + v * lanes) as f64 - 0.5;
+                let fresh = Vector::splat(simd, T::from_f64(over)).less(Vector::load(simd, &T::IOTA));
+                new = new.or_else(fresh, old);
+            }
+            new.store(out);
+        }
+    }
+    from + width
+}
+
+#[cfg(test)]
+mod time {
+    use super::*;
+    use crate::kernel::{Real, SimdLevel};
+    use faer::Mat;
+    fn go<T: Real>(name: &str, rows: usize, n: usize, k: usize, colmajor: bool) {
+        let stride = rows.next_multiple_of(16) + 16;
+        let mut xs = vec![T::ONE; rows * n];
+        for (i, x) in xs.iter_mut().enumerate() { *x = T::from_f64((i * 7919 % 1000) as f64 / 1000.0 - 0.5); }
+        let x = if colmajor { MatRef::from_column_major_slice(&xs, rows, n) } else { MatRef::from_row_major_slice(&xs, rows, n) };
+        let theta = Mat::from_fn(n, k, |i, j| T::from_f64(((i * 31 + j * 17) % 100) as f64 / 100.0));
+        let mut z = vec![T::ZERO; stride * k];
+        let mut g = Mat::<T>::zeros(n, k);
+        let level = SimdLevel::best();
+        let mut times = [f64::MAX; 4];
+        let flops = 2.0 * (rows * n * k) as f64;
+        let reps = (3e7 / flops) as usize + 1;
+        let mut zm = MatMut::from_column_major_slice_with_stride_mut(&mut z, rows, k, stride);
+        for round in 0..20 {
+            for which in 0..1 {
+                let t = std::time::Instant::now();
+                for _ in 0..reps {
+                    match which {
+                        0 => level.dispatch(ThinProduct { dst: zm.as_mut(), held: Destination::Replace, a: x, b: theta.as_ref() }),
+                        1 => level.dispatch(ThinProduct { dst: g.as_mut(), held: Destination::Add, a: x.transpose(), b: zm.as_ref() }),
+                        2 => crate::gemm::product(zm.as_mut(), Destination::Replace, x, theta.as_ref()),
+                        _ => crate::gemm::product(g.as_mut(), Destination::Add, x.transpose(), zm.as_ref()),
+                    }
+                }
+                let e = t.elapsed().as_secs_f64() / reps as f64;
+                if round > 0 { times[which] = times[which].min(e); }
+            }
+        }
+        let gf = times.map(|t| flops / t / 1e9);
+        println!("{name} {rows}x{n}x{k} col={colmajor}: thin fwd {:.0} bwd {:.0}; faer fwd {:.0} bwd {:.0}", gf[0], gf[1], gf[2], gf[3]);
+    }
+    #[test]
+    fn time() {
+        for (r, n, k) in [(256, 64, 10), (256,54,7), (256,32,3)] {
+            for c in [false] {
+                go::<f32>("f32", r, n, k, c);
+                if true {go::<f64>("f64", r, n, k, c);}
+            }
+        }
+    }
+}

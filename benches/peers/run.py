@@ -41,6 +41,8 @@ TURN_SECONDS = 0.06
 # Turns of an engine in a case: at most, and at least, however slow it is.
 MAX_TURNS = 20
 MIN_TURNS = 3
+# Measurements of the limits each time their turn comes.
+LIMITS_PER_TURN = 3
 # Seconds after which the threads of any OpenMP runtime have stopped spinning.
 SPIN_SECONDS = 0.3
 # Seconds that a worker may take for an answer: a search among plans, or a compilation.
@@ -303,7 +305,7 @@ def measure(case: Case, engines: list[Engine], directory: Path, budget: float, r
             turns[name] = max(MIN_TURNS, min(MAX_TURNS, round(share)))
 
         times: dict[str, list[float]] = {name: [] for name in workers}
-        bounds: list[list[float]] = []
+        bounds: list[float] = []
         rounds = max(turns.values(), default=0)
         for round_ in range(rounds):
             # An engine with fewer turns has them spread over all rounds.
@@ -311,14 +313,15 @@ def measure(case: Case, engines: list[Engine], directory: Path, budget: float, r
             for name in rng.sample([*present, LIMITS.name], len(present) + 1):
                 worker = limits if name == LIMITS.name else workers[name]
                 if worker is limits:
-                    bounds.append(limits.run(1))
+                    bounds += limits.run(LIMITS_PER_TURN)
                 else:
                     # The first of many short evaluations finds its data in no cache: it does not count.
                     first = 1 if repetitions[name] > 1 else 0
                     times[name] += worker.run(repetitions[name] + first)[first:]
                 rest(worker.engine, case)
 
-        reading, computing = (statistics.median(column) for column in zip(*bounds))
+        # Each repetition gave two numbers.
+        reading, computing = statistics.median(bounds[0::2]), statistics.median(bounds[1::2])
         return {
             "shape": case.shape,
             "m": case.m,

@@ -16,6 +16,7 @@
 //!   2ⁿ⁺ʰ, always normal, and then by the constant 2⁻ʰ: one correct rounding, into the subnormal numbers too.
 
 use super::lanes::{Lanes, Vector};
+use super::reduce::Elementwise;
 use pulp::{Simd, bytemuck};
 
 /// Numbers with an exponential. Domain: all. Error ≤ 1 ulp (measured: see `tests/ulp.rs`). exp(−∞) = 0,
@@ -48,9 +49,19 @@ pub trait Exponential: Lanes {
     fn to_exponent<S: Simd>(simd: S, v: Self::Register<S>) -> Self::Register<S>;
 }
 
+/// [`exp`], element by element.
+pub(crate) struct ExpOf;
+
+impl<T: Exponential, S: Simd> Elementwise<T, S> for ExpOf {
+    #[inline(always)]
+    fn of<const N: usize>(&self, x: Vector<T, S, N>) -> Vector<T, S, N> {
+        exp(x)
+    }
+}
+
 /// exp(x), any x.
 #[inline(always)]
-pub(crate) fn exp<T: Exponential, S: Simd>(x: Vector<T, S>) -> Vector<T, S> {
+pub(crate) fn exp<T: Exponential, S: Simd, const N: usize>(x: Vector<T, S, N>) -> Vector<T, S, N> {
     // By comparison, so that NaN passes through.
     let (lowest, highest) = (x.constant(T::LOWEST), x.constant(T::HIGHEST));
     let x = highest.or_else(highest.less(x), x);
@@ -63,7 +74,7 @@ pub(crate) fn exp<T: Exponential, S: Simd>(x: Vector<T, S>) -> Vector<T, S> {
 
 /// exp(x) for x ≤ 0 or NaN: what is left of [`exp`] when the scores are shifted by their maximum. Same accuracy.
 #[inline(always)]
-pub(crate) fn exp_nonpositive<T: Exponential, S: Simd>(x: Vector<T, S>) -> Vector<T, S> {
+pub(crate) fn exp_nonpositive<T: Exponential, S: Simd, const N: usize>(x: Vector<T, S, N>) -> Vector<T, S, N> {
     let lowest = x.constant(T::LOWEST);
     let x = lowest.or_else(x.less(lowest), x);
     shifted_exp(x, x.constant(T::ROUND + T::DOWN)) * x.constant(T::SCALE_DOWN)
@@ -71,7 +82,7 @@ pub(crate) fn exp_nonpositive<T: Exponential, S: Simd>(x: Vector<T, S>) -> Vecto
 
 /// exp(x)·2ʰ, for `round` = ROUND + h and 2ⁿ⁺ʰ a normal number.
 #[inline(always)]
-fn shifted_exp<T: Exponential, S: Simd>(x: Vector<T, S>, round: Vector<T, S>) -> Vector<T, S> {
+fn shifted_exp<T: Exponential, S: Simd, const N: usize>(x: Vector<T, S, N>, round: Vector<T, S, N>) -> Vector<T, S, N> {
     let t = x.mul_add(x.constant(T::LOG2_E), round);
     let n = t - round;
     let r = n.mul_add(x.constant(-T::LN2_HI), x);
@@ -85,7 +96,7 @@ fn shifted_exp<T: Exponential, S: Simd>(x: Vector<T, S>, round: Vector<T, S>) ->
     let sum = one + r;
     let lost = r - (sum - one);
     let p = sum + (r * r).mul_add(q, lost);
-    p * Vector::of(x.simd, T::to_exponent(x.simd, t.register))
+    p * t.each(T::to_exponent)
 }
 
 impl Exponential for f32 {

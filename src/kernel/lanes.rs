@@ -85,26 +85,36 @@ pub trait Lanes:
     fn store_partial<S: Simd>(simd: S, slice: &mut [Self], v: Self::Register<S>);
 }
 
-/// A register with the instruction set that works on it, so that kernels read as formulas.
+/// Registers with the instruction set that works on them, so that kernels read as formulas.
+///
+/// N of them go through a formula side by side: a processor that waits for the result of one instruction has the next
+/// register's to do. Of single registers it would have to look further ahead than it can.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Vector<T: Lanes, S: Simd> {
-    pub(crate) register: T::Register<S>,
+pub(crate) struct Vector<T: Lanes, S: Simd, const N: usize = 1> {
+    pub(crate) registers: [T::Register<S>; N],
     pub(crate) simd: S,
 }
 
-impl<T: Lanes, S: Simd> Vector<T, S> {
-    /// Lanes.
+/// What a comparison yields, register by register.
+#[derive(Clone, Copy)]
+pub(crate) struct Mask<T: Lanes, S: Simd, const N: usize = 1>([T::Mask<S>; N]);
+
+/// Registers that most kernels take at a time.
+pub(crate) const UNROLL: usize = 4;
+
+impl<T: Lanes, S: Simd, const N: usize> Vector<T, S, N> {
+    /// Lanes of a register.
     pub(crate) const COUNT: usize = size_of::<T::Register<S>>() / size_of::<T>();
 
     #[inline(always)]
-    pub(crate) fn of(simd: S, register: T::Register<S>) -> Self {
-        Self { register, simd }
+    pub(crate) fn of(simd: S, registers: [T::Register<S>; N]) -> Self {
+        Self { registers, simd }
     }
 
     /// All lanes equal to `x`.
     #[inline(always)]
     pub(crate) fn splat(simd: S, x: T) -> Self {
-        Self::of(simd, T::splat(simd, x))
+        Self::of(simd, [T::splat(simd, x); N])
     }
 
     /// All lanes equal to `x`, for a formula in `self`.
@@ -113,55 +123,54 @@ impl<T: Lanes, S: Simd> Vector<T, S> {
         Self::splat(self.simd, x)
     }
 
-    /// The first lanes of a slice that holds at least a register.
+    /// N times the same register.
     #[inline(always)]
-    pub(crate) fn load(simd: S, slice: &[T]) -> Self {
-        Self::of(simd, T::split::<S>(slice).0[0])
+    pub(crate) fn repeat(v: Vector<T, S>) -> Self {
+        Self::of(v.simd, [v.registers[0]; N])
     }
 
-    /// To the first lanes of a slice that holds at least a register.
+    /// One of the registers.
     #[inline(always)]
-    pub(crate) fn store(self, slice: &mut [T]) {
-        T::split_mut::<S>(slice).0[0] = self.register;
-    }
-
-    /// The first lanes from a slice shorter than a register, `fill` behind.
-    #[inline(always)]
-    pub(crate) fn load_or(simd: S, slice: &[T], fill: T) -> Self {
-        let iota = Self::load(simd, &T::IOTA);
-        let end = Self::splat(simd, T::from_f64(slice.len() as f64));
-        let inside = iota.less(end);
-        Self::of(simd, T::load_partial(simd, slice)).or_else(inside, Self::splat(simd, fill))
-    }
-
-    /// The first lanes to a slice shorter than a register.
-    #[inline(always)]
-    pub(crate) fn store_partial(self, slice: &mut [T]) {
-        T::store_partial(self.simd, slice, self.register);
+    pub(crate) fn part(self, i: usize) -> Vector<T, S> {
+        Vector::of(self.simd, [self.registers[i]])
     }
 
     /// self·b + c: one rounding where the processor has FMA, two where it has not.
     #[inline(always)]
-    pub(crate) fn mul_add(self, b: Self, c: Self) -> Self {
-        Self::of(self.simd, T::mul_add(self.simd, self.register, b.register, c.register))
+    pub(crate) fn mul_add(mut self, b: Self, c: Self) -> Self {
+        for i in 0..N {
+            self.registers[i] = T::mul_add(self.simd, self.registers[i], b.registers[i], c.registers[i]);
+        }
+        self
     }
 
     /// self < b; false where either is NaN.
     #[inline(always)]
-    pub(crate) fn less(self, b: Self) -> T::Mask<S> {
-        T::less(self.simd, self.register, b.register)
+    pub(crate) fn less(self, b: Self) -> Mask<T, S, N> {
+        let mut mask = [T::less(self.simd, self.registers[0], b.registers[0]); N];
+        for i in 1..N {
+            mask[i] = T::less(self.simd, self.registers[i], b.registers[i]);
+        }
+        Mask(mask)
     }
 
     /// self = b; false where either is NaN.
     #[inline(always)]
-    pub(crate) fn equal(self, b: Self) -> T::Mask<S> {
-        T::equal(self.simd, self.register, b.register)
+    pub(crate) fn equal(self, b: Self) -> Mask<T, S, N> {
+        let mut mask = [T::equal(self.simd, self.registers[0], b.registers[0]); N];
+        for i in 1..N {
+            mask[i] = T::equal(self.simd, self.registers[i], b.registers[i]);
+        }
+        Mask(mask)
     }
 
     /// self where the mask is set, else b.
     #[inline(always)]
-    pub(crate) fn or_else(self, mask: T::Mask<S>, b: Self) -> Self {
-        Self::of(self.simd, T::select(self.simd, mask, self.register, b.register))
+    pub(crate) fn or_else(mut self, mask: Mask<T, S, N>, b: Self) -> Self {
+        for i in 0..N {
+            self.registers[i] = T::select(self.simd, mask.0[i], self.registers[i], b.registers[i]);
+        }
+        self
     }
 
     /// The larger, lane by lane; self where b is NaN. Told by comparison: the processors' own maxima differ on NaN.
@@ -170,10 +179,54 @@ impl<T: Lanes, S: Simd> Vector<T, S> {
         b.or_else(self.less(b), self)
     }
 
+    /// f of each register.
+    #[inline(always)]
+    pub(crate) fn each(mut self, f: impl Fn(S, T::Register<S>) -> T::Register<S>) -> Self {
+        for register in &mut self.registers {
+            *register = f(self.simd, *register);
+        }
+        self
+    }
+}
+
+impl<T: Lanes, S: Simd> Vector<T, S> {
+    /// The register.
+    #[inline(always)]
+    pub(crate) fn register(self) -> T::Register<S> {
+        self.registers[0]
+    }
+
+    /// The first lanes of a slice that holds at least a register.
+    #[inline(always)]
+    pub(crate) fn load(simd: S, slice: &[T]) -> Self {
+        Self::of(simd, [T::split::<S>(slice).0[0]])
+    }
+
+    /// To the first lanes of a slice that holds at least a register.
+    #[inline(always)]
+    pub(crate) fn store(self, slice: &mut [T]) {
+        T::split_mut::<S>(slice).0[0] = self.register();
+    }
+
+    /// The first lanes from a slice shorter than a register, `fill` behind.
+    #[inline(always)]
+    pub(crate) fn load_or(simd: S, slice: &[T], fill: T) -> Self {
+        let iota = Self::load(simd, &T::IOTA);
+        let end = Self::splat(simd, T::from_f64(slice.len() as f64));
+        let inside = iota.less(end);
+        Self::of(simd, [T::load_partial(simd, slice)]).or_else(inside, Self::splat(simd, fill))
+    }
+
+    /// The first lanes to a slice shorter than a register.
+    #[inline(always)]
+    pub(crate) fn store_partial(self, slice: &mut [T]) {
+        T::store_partial(self.simd, slice, self.register());
+    }
+
     /// The lanes.
     #[inline(always)]
     pub(crate) fn lanes(&self) -> &[T] {
-        bytemuck::cast_slice(core::slice::from_ref(&self.register))
+        bytemuck::cast_slice(&self.registers)
     }
 
     /// The first lane.
@@ -196,9 +249,7 @@ impl<T: Lanes, S: Simd> Vector<T, S> {
         }
         lanes[0]
     }
-}
 
-impl<T: Lanes, S: Simd> Vector<T, S> {
     /// The sums of the lanes of as many registers as there are lanes, in a register.
     ///
     /// By a tree in which two registers are folded into one, so that no step has idle lanes.
@@ -259,11 +310,14 @@ fn folded<T: Copy, const HALF: usize>(a: &[T; MAX_LANES], b: &[T; MAX_LANES], la
 
 macro_rules! operator {
     ($($operator:ident, $function:ident);*) => {$(
-        impl<T: Lanes, S: Simd> $operator for Vector<T, S> {
+        impl<T: Lanes, S: Simd, const N: usize> $operator for Vector<T, S, N> {
             type Output = Self;
             #[inline(always)]
-            fn $function(self, b: Self) -> Self {
-                Self::of(self.simd, <T as Lanes>::$function(self.simd, self.register, b.register))
+            fn $function(mut self, b: Self) -> Self {
+                for i in 0..N {
+                    self.registers[i] = <T as Lanes>::$function(self.simd, self.registers[i], b.registers[i]);
+                }
+                self
             }
         }
     )*};

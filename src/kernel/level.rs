@@ -1,8 +1,8 @@
 //! The instruction sets, and the choice between them.
 
 use super::Real;
-use super::exp::exp;
-use super::log::log;
+use super::exp::ExpOf;
+use super::log::LogOf;
 use super::reduce::{has_nan, map, max_ignoring_nan};
 use super::softmax;
 use crate::{Error, Targets};
@@ -148,8 +148,8 @@ macro_rules! operation {
 }
 
 operation!(Max(&[T]) -> T, |simd, x| if has_nan(simd, x) { T::NAN } else { max_ignoring_nan(simd, x) });
-operation!(Exp(&mut [T]) -> (), |simd, x| map(simd, x, #[inline(always)] |x| exp(x)));
-operation!(Log(&mut [T]) -> (), |simd, x| map(simd, x, #[inline(always)] |x| log(x)));
+operation!(Exp(&mut [T]) -> (), |simd, x| map(simd, x, ExpOf));
+operation!(Log(&mut [T]) -> (), |simd, x| map(simd, x, LogOf));
 operation!(LogSumExp(&[T]) -> T, |simd, x| softmax::log_sum_exp(simd, x));
 operation!(Softmax(&mut [T]) -> (), |simd, x| softmax::softmax(simd, x));
 operation!(LogSoftmax(&mut [T]) -> (), |simd, x| softmax::log_softmax(simd, x));

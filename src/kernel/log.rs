@@ -12,6 +12,7 @@
 
 use super::exp::Exponential;
 use super::lanes::Vector;
+use super::reduce::Elementwise;
 use pulp::{Simd, bytemuck};
 
 /// Numbers with a logarithm. Domain: all. Error ≤ 1 ulp (measured: see `tests/ulp.rs`). log(±0) = −∞,
@@ -33,9 +34,19 @@ pub trait Logarithm: Exponential {
     ) -> (Self::Register<S>, Self::Register<S>);
 }
 
+/// [`log`], element by element.
+pub(crate) struct LogOf;
+
+impl<T: Logarithm, S: Simd> Elementwise<T, S> for LogOf {
+    #[inline(always)]
+    fn of<const N: usize>(&self, x: Vector<T, S, N>) -> Vector<T, S, N> {
+        log(x)
+    }
+}
+
 /// log(x), any x.
 #[inline(always)]
-pub(crate) fn log<T: Logarithm, S: Simd>(x: Vector<T, S>) -> Vector<T, S> {
+pub(crate) fn log<T: Logarithm, S: Simd, const N: usize>(x: Vector<T, S, N>) -> Vector<T, S, N> {
     let zero = x.constant(T::ZERO);
     let subnormal = x.less(x.constant(T::MIN_NORMAL));
     let lifted = (x * x.constant(T::LIFT)).or_else(subnormal, x);
@@ -50,7 +61,7 @@ pub(crate) fn log<T: Logarithm, S: Simd>(x: Vector<T, S>) -> Vector<T, S> {
 ///
 /// u = 1 + a is rounded; what it lost, divided by u, is the first-order correction.
 #[inline(always)]
-pub(crate) fn log1p_nonnegative<T: Logarithm, S: Simd>(a: Vector<T, S>) -> Vector<T, S> {
+pub(crate) fn log1p_nonnegative<T: Logarithm, S: Simd, const N: usize>(a: Vector<T, S, N>) -> Vector<T, S, N> {
     let one = a.constant(T::ONE);
     let u = one + a;
     let small = a.less(one);
@@ -62,10 +73,13 @@ pub(crate) fn log1p_nonnegative<T: Logarithm, S: Simd>(a: Vector<T, S>) -> Vecto
 
 /// log(x) + k₀ ln 2 for normal x > 0.
 #[inline(always)]
-fn log_normal<T: Logarithm, S: Simd>(x: Vector<T, S>, k0: Vector<T, S>) -> Vector<T, S> {
-    let (k, significand) = T::exponent_and_significand(x.simd, x.register);
-    let k = Vector::of(x.simd, k) + k0;
-    let f = Vector::of(x.simd, significand) - x.constant(T::ONE);
+fn log_normal<T: Logarithm, S: Simd, const N: usize>(x: Vector<T, S, N>, k0: Vector<T, S, N>) -> Vector<T, S, N> {
+    let (mut k, mut significand) = (x, x);
+    for i in 0..N {
+        (k.registers[i], significand.registers[i]) = T::exponent_and_significand(x.simd, x.registers[i]);
+    }
+    let k = k + k0;
+    let f = significand - x.constant(T::ONE);
     let s = f / (f + x.constant(T::from_f64(2.0)));
     let z = s * s;
     let mut l = x.constant(T::SERIES[0]);

@@ -1,7 +1,7 @@
 //! Reductions over one row of scores: maximum, and sum of exponentials.
 
 use super::exp::{Exponential, exp_nonpositive};
-use super::lanes::{Lanes, Vector};
+use super::lanes::{Lanes, UNROLL, Vector};
 use pulp::Simd;
 
 /// A sum of registers, lane by lane, with Kahan's compensation (*Pracniques: further remarks on reducing truncation
@@ -26,10 +26,10 @@ impl<T: Lanes, S: Simd> CompensatedSum<T, S> {
         self.sum = sum;
     }
 
-    /// Four terms for one compensation: they are added pairwise first, which errs by at most an ulp of their sum.
+    /// Several terms for one compensation: they are added pairwise first, which errs by at most an ulp of their sum.
     #[inline(always)]
-    pub(crate) fn add_four(&mut self, [a, b, c, d]: [Vector<T, S>; 4]) {
-        self.add((a + b) + (c + d));
+    pub(crate) fn add_all(&mut self, x: Vector<T, S, UNROLL>) {
+        self.add((x.part(0) + x.part(1)) + (x.part(2) + x.part(3)));
     }
 }
 
@@ -37,19 +37,18 @@ impl<T: Lanes, S: Simd> CompensatedSum<T, S> {
 #[inline(always)]
 pub(crate) fn max_ignoring_nan<T: Lanes, S: Simd>(simd: S, row: &[T]) -> T {
     let (body, tail) = T::split::<S>(row);
-    let (fours, rest) = body.as_chunks::<4>();
-    let mut tops = [Vector::splat(simd, T::NEG_INFINITY); 4];
-    for four in fours {
-        for (top, &x) in tops.iter_mut().zip(four) {
-            *top = top.larger(Vector::of(simd, x));
-        }
+    let (many, rest) = body.as_chunks::<UNROLL>();
+    let mut tops = Vector::splat(simd, T::NEG_INFINITY);
+    for &x in many {
+        tops = tops.larger(Vector::of(simd, x));
     }
-    for (top, &x) in tops.iter_mut().zip(rest) {
-        *top = top.larger(Vector::of(simd, x));
+    let mut top = tops.part(0).larger(tops.part(1)).larger(tops.part(2).larger(tops.part(3)));
+    for &x in rest {
+        top = top.larger(Vector::of(simd, [x]));
     }
-    let [a, b, c, d] = tops;
-    let tail = Vector::load_or(simd, tail, T::NEG_INFINITY);
-    let top = a.larger(b).larger(c.larger(d).larger(tail));
+    if !tail.is_empty() {
+        top = top.larger(Vector::load_or(simd, tail, T::NEG_INFINITY));
+    }
     top.lanes().iter().fold(T::NEG_INFINITY, |a, &b| if a < b { b } else { a })
 }
 
@@ -60,25 +59,19 @@ pub(crate) fn has_nan<T: Lanes, S: Simd>(simd: S, row: &[T]) -> bool {
     // Stays 0 until it meets a NaN, then is NaN for good.
     let mut witness = Vector::splat(simd, T::ZERO);
     for &x in body {
-        let x = Vector::of(simd, x);
+        let x = Vector::of(simd, [x]);
         witness = witness.or_else(x.equal(x), x);
     }
     witness.lanes().iter().chain(tail).any(|x| x.to_f64().is_nan())
 }
 
-// Kernels are functions marked `inline(always)`, and closures are so marked where they are passed: one that is not
-// inlined is compiled without the instruction set of its caller, and every operation in it becomes a call.
-
+/// exp(xⱼ − top) of some registers.
 #[inline(always)]
-fn exp_of<T: Exponential, S: Simd>(x: &T::Register<S>, top: Vector<T, S>) -> Vector<T, S> {
-    exp_nonpositive(Vector::of(top.simd, *x) - top)
-}
-
-#[inline(always)]
-fn exp_in<T: Exponential, S: Simd>(x: &mut T::Register<S>, top: Vector<T, S>) -> Vector<T, S> {
-    let e = exp_of(x, top);
-    *x = e.register;
-    e
+fn exp_of<T: Exponential, S: Simd, const N: usize>(
+    x: [T::Register<S>; N],
+    top: Vector<T, S>,
+) -> Vector<T, S, N> {
+    exp_nonpositive(Vector::of(top.simd, x) - Vector::repeat(top))
 }
 
 /// Σ exp(xⱼ − top), for top the maximum (or NaN).
@@ -87,14 +80,16 @@ pub(crate) fn exp_sum<T: Exponential, S: Simd>(simd: S, row: &[T], top: T) -> T 
     let top = Vector::splat(simd, top);
     let mut sum = CompensatedSum::new(simd);
     let (body, tail) = T::split::<S>(row);
-    let (fours, rest) = body.as_chunks::<4>();
-    for [a, b, c, d] in fours {
-        sum.add_four([exp_of(a, top), exp_of(b, top), exp_of(c, top), exp_of(d, top)]);
+    let (many, rest) = body.as_chunks::<UNROLL>();
+    for &x in many {
+        sum.add_all(exp_of(x, top));
     }
-    for x in rest {
-        sum.add(exp_of(x, top));
+    for &x in rest {
+        sum.add(exp_of([x], top));
     }
-    sum.add(exp_of(&Vector::load_or(simd, tail, T::NEG_INFINITY).register, top));
+    if !tail.is_empty() {
+        sum.add(exp_of([Vector::load_or(simd, tail, T::NEG_INFINITY).register()], top));
+    }
     sum.sum.sum()
 }
 
@@ -104,27 +99,56 @@ pub(crate) fn exp_and_sum<T: Exponential, S: Simd>(simd: S, row: &mut [T], top: 
     let top = Vector::splat(simd, top);
     let mut sum = CompensatedSum::new(simd);
     let (body, tail) = T::split_mut::<S>(row);
-    let (fours, rest) = body.as_chunks_mut::<4>();
-    for [a, b, c, d] in fours {
-        sum.add_four([exp_in(a, top), exp_in(b, top), exp_in(c, top), exp_in(d, top)]);
+    let (many, rest) = body.as_chunks_mut::<UNROLL>();
+    for x in many {
+        let e = exp_of(*x, top);
+        *x = e.registers;
+        sum.add_all(e);
     }
     for x in rest {
-        sum.add(exp_in(x, top));
+        let e = exp_of([*x], top);
+        *x = e.register();
+        sum.add(e);
     }
-    let mut last = Vector::load_or(simd, tail, T::NEG_INFINITY);
-    sum.add(exp_in(&mut last.register, top));
-    last.store_partial(tail);
+    if !tail.is_empty() {
+        let e = exp_of([Vector::load_or(simd, tail, T::NEG_INFINITY).register()], top);
+        e.store_partial(tail);
+        sum.add(e);
+    }
     sum.sum.sum()
+}
+
+/// A function of single numbers, on registers.
+///
+/// A trait and not a closure, since it takes one register or several; and a closure that is not inlined is compiled
+/// without the instruction set of its caller, so that every operation in it becomes a call.
+pub(crate) trait Elementwise<T: Lanes, S: Simd> {
+    /// f of each lane.
+    fn of<const N: usize>(&self, x: Vector<T, S, N>) -> Vector<T, S, N>;
 }
 
 /// Each element becomes f of it. The only loop with a tail that elementwise kernels need.
 #[inline(always)]
-pub(crate) fn map<T: Lanes, S: Simd>(simd: S, slice: &mut [T], f: impl Fn(Vector<T, S>) -> Vector<T, S>) {
+pub(crate) fn map<T: Lanes, S: Simd>(simd: S, slice: &mut [T], f: impl Elementwise<T, S>) {
     let (body, tail) = T::split_mut::<S>(slice);
-    for x in body {
-        *x = f(Vector::of(simd, *x)).register;
+    let (many, rest) = body.as_chunks_mut::<UNROLL>();
+    for x in many {
+        *x = f.of(Vector::of(simd, *x)).registers;
+    }
+    for x in rest {
+        *x = f.of(Vector::of(simd, [*x])).register();
     }
     if !tail.is_empty() {
-        f(Vector::load_or(simd, tail, T::ZERO)).store_partial(tail);
+        f.of(Vector::load_or(simd, tail, T::ZERO)).store_partial(tail);
+    }
+}
+
+/// x·factor.
+pub(crate) struct Scale<T: Lanes, S: Simd>(pub(crate) Vector<T, S>);
+
+impl<T: Lanes, S: Simd> Elementwise<T, S> for Scale<T, S> {
+    #[inline(always)]
+    fn of<const N: usize>(&self, x: Vector<T, S, N>) -> Vector<T, S, N> {
+        x * Vector::repeat(self.0)
     }
 }

@@ -16,9 +16,9 @@
 //! Probabilities are the same computation for samples whose label is [`NO_LABEL`], which is no class.
 
 use super::exp::exp_nonpositive;
-use super::lanes::{MAX_LANES, Vector};
+use super::lanes::{MAX_LANES, UNROLL, Vector};
 use super::log::{Logarithm, log1p_nonnegative};
-use super::reduce::{CompensatedSum, exp_and_sum, exp_sum, has_nan, map, max_ignoring_nan};
+use super::reduce::{CompensatedSum, Scale, exp_and_sum, exp_sum, has_nan, map, max_ignoring_nan};
 use pulp::{Simd, WithSimd};
 
 /// Of a sample that has no label: its residual is its probabilities.
@@ -261,15 +261,26 @@ fn class_major<T: Logarithm, S: Simd, const RESIDUAL: bool>(simd: S, block: &mut
 
         let mut rest = CompensatedSum::new(simd);
         let mut this = zero;
-        let mut class = 0;
-        while class < classes {
-            let mut four = [zero; 4];
-            for e in four.iter_mut().take(classes - class) {
-                *e = zero.or_else(this.equal(label), exp_at::<T, S, RESIDUAL>(&mut data[class * stride..], top));
-                this = this + one;
-                class += 1;
+        for class in (0..classes).step_by(UNROLL) {
+            let count = UNROLL.min(classes - class);
+            let data = &mut data[class * stride..];
+            // Past the last class: −∞, whose term is 0.
+            let mut z = Vector::splat(simd, T::NEG_INFINITY);
+            for i in 0..count {
+                z.registers[i] = Vector::load(simd, &data[i * stride..]).register();
             }
-            rest.add_four(four);
+            let e = exp_nonpositive(z - Vector::repeat(top));
+            let mut terms = e;
+            for i in 0..UNROLL {
+                terms.registers[i] = zero.or_else(this.equal(label), e.part(i)).register();
+                this = this + one;
+            }
+            rest.add_all(terms);
+            if RESIDUAL {
+                for i in 0..count {
+                    e.part(i).store(&mut data[i * stride..]);
+                }
+            }
         }
 
         let coefficient = Vector::load(simd, &per_sample.coefficient[start..]);
@@ -290,16 +301,6 @@ fn class_major<T: Logarithm, S: Simd, const RESIDUAL: bool>(simd: S, block: &mut
             per_sample.tail[start + lane] = T::ZERO;
         }
     }
-}
-
-/// exp(z − top) of the first register of `data`, stored there if asked to.
-#[inline(always)]
-fn exp_at<T: Logarithm, S: Simd, const STORE: bool>(data: &mut [T], top: Vector<T, S>) -> Vector<T, S> {
-    let e = exp_nonpositive(Vector::load(top.simd, data) - top);
-    if STORE {
-        e.store(data);
-    }
-    e
 }
 
 /// Of a register of samples class by class, one of which has a score of +∞: whether the loss is +∞, since the label
@@ -347,12 +348,7 @@ fn sample_major<T: Logarithm, S: Simd, const RESIDUAL: bool>(simd: S, block: &mu
             Vector::splat(simd, per_sample.coefficient[sample]),
         );
         if RESIDUAL {
-            map(
-                simd,
-                row,
-                #[inline(always)]
-                |e| e * done.scale,
-            );
+            map(simd, row, Scale(done.scale));
             if let Some(residual) = row.get_mut(label as usize) {
                 *residual = done.label_residual.first();
             }

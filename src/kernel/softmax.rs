@@ -4,7 +4,7 @@
 
 use super::lanes::Vector;
 use super::log::{Logarithm, log1p_nonnegative};
-use super::reduce::{exp_and_sum, exp_sum, has_nan, map, max_ignoring_nan};
+use super::reduce::{Elementwise, Scale, exp_and_sum, exp_sum, has_nan, map, max_ignoring_nan};
 use pulp::Simd;
 
 /// xⱼ becomes exp(xⱼ) / Σ exp. A row with +∞, or of −∞ alone, becomes NaN.
@@ -13,12 +13,7 @@ pub(crate) fn softmax<T: Logarithm, S: Simd>(simd: S, row: &mut [T]) {
     let top = max_ignoring_nan(simd, row);
     let sum = exp_and_sum(simd, row, top);
     let scale = Vector::splat(simd, T::ONE / sum);
-    map(
-        simd,
-        row,
-        #[inline(always)]
-        |e| e * scale,
-    );
+    map(simd, row, Scale(scale));
 }
 
 /// xⱼ becomes log softmax(x)ⱼ = (xⱼ − top) − log1p(rest): every difference is at most 0, so nothing cancels.
@@ -27,12 +22,20 @@ pub(crate) fn log_softmax<T: Logarithm, S: Simd>(simd: S, row: &mut [T]) {
     let top = max_ignoring_nan(simd, row);
     let tail = Vector::splat(simd, log1p_rest(simd, row, top));
     let top = Vector::splat(simd, top);
-    map(
-        simd,
-        row,
-        #[inline(always)]
-        |x| (x - top) - tail,
-    );
+    map(simd, row, Shift { top, tail });
+}
+
+/// (x − top) − tail.
+struct Shift<T: Logarithm, S: Simd> {
+    top: Vector<T, S>,
+    tail: Vector<T, S>,
+}
+
+impl<T: Logarithm, S: Simd> Elementwise<T, S> for Shift<T, S> {
+    #[inline(always)]
+    fn of<const N: usize>(&self, x: Vector<T, S, N>) -> Vector<T, S, N> {
+        (x - Vector::repeat(self.top)) - Vector::repeat(self.tail)
+    }
 }
 
 /// log Σ exp(xⱼ); −∞ for an empty row and one of −∞ alone, +∞ for one with +∞ and no NaN.
@@ -52,7 +55,7 @@ fn log1p_rest<T: Logarithm, S: Simd>(simd: S, row: &[T], top: T) -> T {
     match position(row, top) {
         Some(at) if top.to_f64().is_finite() => {
             let rest = exp_sum(simd, &row[..at], top) + exp_sum(simd, &row[at + 1..], top);
-            log1p_nonnegative(Vector::splat(simd, rest)).first()
+            log1p_nonnegative(Vector::<_, _, 1>::splat(simd, rest)).first()
         }
         _ => T::NAN,
     }

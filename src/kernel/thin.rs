@@ -11,7 +11,7 @@
 //! With X row-major the scores X·Θ are of the first kind and the gradient Xᵀ·R of the second; with X column-major they
 //! swap.
 
-use super::lanes::{Lanes, MAX_LANES, Vector};
+use super::lanes::{Lanes, MAX_LANES, Mask, Vector};
 use crate::gemm::Destination;
 use faer::{ColMut, ColRef, MatMut, MatRef, RowRef};
 use pulp::{Simd, WithSimd};
@@ -165,17 +165,17 @@ fn dot_tile<T: Lanes, S: Simd, const ROWS: usize, const COLUMNS: usize>(
     for s in 0..whole {
         // The shorter side stays in registers while the longer passes by.
         if ROWS <= COLUMNS {
-            let x: [Vector<T, S>; ROWS] = core::array::from_fn(#[inline(always)] |i| Vector::of(simd, x[i][s]));
+            let x: [Vector<T, S>; ROWS] = core::array::from_fn(#[inline(always)] |i| Vector::of(simd, [x[i][s]]));
             for c in 0..COLUMNS {
-                let y = Vector::of(simd, y[c][s]);
+                let y = Vector::of(simd, [y[c][s]]);
                 for i in 0..ROWS {
                     acc[i][c] = x[i].mul_add(y, acc[i][c]);
                 }
             }
         } else {
-            let y: [Vector<T, S>; COLUMNS] = core::array::from_fn(#[inline(always)] |c| Vector::of(simd, y[c][s]));
+            let y: [Vector<T, S>; COLUMNS] = core::array::from_fn(#[inline(always)] |c| Vector::of(simd, [y[c][s]]));
             for i in 0..ROWS {
-                let x = Vector::of(simd, x[i][s]);
+                let x = Vector::of(simd, [x[i][s]]);
                 for c in 0..COLUMNS {
                     acc[i][c] = x.mul_add(y[c], acc[i][c]);
                 }
@@ -201,7 +201,7 @@ fn dot_tile<T: Lanes, S: Simd, const ROWS: usize, const COLUMNS: usize>(
 
 /// Of the last register of a line, which lanes are not in the register before.
 #[inline(always)]
-fn fresh<T: Lanes, S: Simd>(simd: S, len: usize) -> T::Mask<S> {
+fn fresh<T: Lanes, S: Simd>(simd: S, len: usize) -> Mask<T, S> {
     let lanes = Vector::<T, S>::COUNT;
     let common = len.div_ceil(lanes) * lanes - len;
     // common ≤ lane, that is common − ½ < lane
@@ -278,7 +278,7 @@ fn outer_tile<T: Lanes, S: Simd, const REGISTERS: usize, const COLUMNS: usize>(
     let mut acc = [[Vector::splat(simd, T::ZERO); COLUMNS]; REGISTERS];
     for (t, line) in lines.iter().enumerate() {
         let x = T::split::<S>(&line[from..from + width]).0;
-        let x: [Vector<T, S>; REGISTERS] = core::array::from_fn(#[inline(always)] |v| Vector::of(simd, x[v]));
+        let x: [Vector<T, S>; REGISTERS] = core::array::from_fn(#[inline(always)] |v| Vector::of(simd, [x[v]]));
         for c in 0..COLUMNS {
             let y = Vector::splat(simd, y[c][t]);
             for v in 0..REGISTERS {

@@ -15,10 +15,8 @@ fn elementwise(c: &mut Criterion) {
             let input: Vec<$t> = (0..IN_CACHE).map($input).collect();
             let mut x = input.clone();
             group.bench_function("softmax-regression", |b| {
-                b.iter(|| {
-                    x.copy_from_slice(&input);
-                    $kernel(&mut x);
-                })
+                // In place, again and again: its time does not depend on the numbers, and a copy would count too.
+                b.iter(|| $kernel(&mut x))
             });
             group.bench_function("std", |b| {
                 b.iter(|| x.iter_mut().zip(&input).for_each(|(y, x)| *y = $std(*x)))

@@ -13,7 +13,7 @@
 
 use super::lanes::{Lanes, MAX_LANES, Mask, Vector};
 use crate::gemm::Destination;
-use faer::{ColMut, ColRef, MatMut, MatRef, RowRef};
+use faer::{ColMut, ColRef, MatMut, MatRef};
 use pulp::{Simd, WithSimd};
 
 /// dst = A·B, or dst += A·B. B and dst have contiguous columns.
@@ -47,11 +47,6 @@ impl<T: Lanes> WithSimd for ThinProduct<'_, T> {
 }
 
 #[inline(always)]
-fn row<T>(x: RowRef<'_, T>) -> &[T] {
-    x.try_as_row_major().map_or(&[], RowRef::as_slice)
-}
-
-#[inline(always)]
 fn column<T>(x: ColRef<'_, T>) -> &[T] {
     x.try_as_col_major().map_or(&[], ColRef::as_slice)
 }
@@ -64,139 +59,170 @@ fn column_mut<T>(x: ColMut<'_, T>) -> &mut [T] {
     }
 }
 
-/// Runs `$tile` with a constant number of columns, the next up to `$most`, evenly spread over what is left.
+/// Most columns of a tile.
+const MOST_COLUMNS: usize = 6;
+
+/// Runs `$tile` on the columns in tiles of a constant number of them, as equal as possible.
 macro_rules! for_columns {
-    ($columns:expr, $most:expr, |$first:ident, $COUNT:ident| $tile:expr) => {{
+    ($columns:expr, |$first:ident, $COUNT:ident| $tile:expr) => {{
         let columns: usize = $columns;
-        let tiles = columns.div_ceil($most);
-        let mut $first = 0;
+        let tiles = columns.div_ceil(MOST_COLUMNS);
         for tile in 0..tiles {
-            let count = columns * (tile + 1) / tiles - columns * tile / tiles;
-            match count {
-                1 => { const $COUNT: usize = 1; $tile }
-                2 => { const $COUNT: usize = 2; $tile }
-                3 => { const $COUNT: usize = 3; $tile }
-                4 => { const $COUNT: usize = 4; $tile }
-                5 if $most >= 5 => { const $COUNT: usize = 5; $tile }
-                6 if $most >= 6 => { const $COUNT: usize = 6; $tile }
-                _ => {}
-            }
-            $first += count;
+            let $first = columns * tile / tiles;
+            for_columns!(@match columns * (tile + 1) / tiles - $first, $COUNT, $tile, 1 2 3 4 5 6)
         }
     }};
+    (@match $count:expr, $COUNT:ident, $tile:expr, $($n:literal)*) => {
+        match $count {
+            $($n => { const $COUNT: usize = $n; $tile })*
+            _ => {}
+        }
+    };
+}
+
+/// Lines that are worked on together.
+const LINES: usize = 64;
+
+/// The first lines of A's columns, at most [`LINES`].
+#[inline(always)]
+fn lines_of<T>(a: MatRef<'_, T>) -> [&[T]; LINES] {
+    let mut lines: [&[T]; LINES] = [&[]; LINES];
+    for (line, x) in lines.iter_mut().zip(a.col_iter()) {
+        *line = column(x);
+    }
+    lines
 }
 
 #[inline(always)]
 fn dot<T: Lanes, S: Simd>(simd: S, product: ThinProduct<'_, T>) {
     let ThinProduct { mut dst, held, a, b } = product;
     let (rows, columns) = dst.shape();
-    let mut sums = [[Vector::splat(simd, T::ZERO); MAX_LANES]; 6];
-    let mut start = 0;
-    while start < rows {
-        let count = (rows - start).min(MAX_LANES);
-        // The last row again in place of those that are not there.
-        let lines: [&[T]; MAX_LANES] =
-            core::array::from_fn(#[inline(always)] |i| row(a.row(start + i.min(count - 1))));
-        for_columns!(columns, 6, |first, COLUMNS| {
+    let mut sums = [[Vector::splat(simd, T::ZERO); MAX_LANES]; MOST_COLUMNS];
+    for start in (0..rows).step_by(LINES) {
+        let count = LINES.min(rows - start);
+        let mut lines = lines_of(a.subrows(start, count).transpose());
+        // The last line again in place of those that complete a group.
+        let last = lines[count - 1];
+        lines[count..].fill(last);
+        for_columns!(columns, |first, COLUMNS| {
+            let dst = dst.as_mut().submatrix_mut(start, first, count, COLUMNS);
+            let columns: [&[T]; COLUMNS] = core::array::from_fn(
+                #[inline(always)]
+                |c| column(b.col(first + c)),
+            );
             // As many sums as there are registers for, beside a row's and a column's.
             if S::REGISTER_COUNT >= 32 || COLUMNS <= 3 {
-                dot_group::<T, S, 4, COLUMNS>(simd, dst.as_mut(), held, start, count, &lines, b, first, &mut sums);
+                dot_groups::<T, S, 4, COLUMNS>(simd, dst, held, &lines, columns, &mut sums);
             } else {
-                dot_group::<T, S, 2, COLUMNS>(simd, dst.as_mut(), held, start, count, &lines, b, first, &mut sums);
+                dot_groups::<T, S, 2, COLUMNS>(simd, dst, held, &lines, columns, &mut sums);
             }
         });
-        start += count;
     }
 }
 
+/// Groups of as many rows as the widest register has lanes.
 #[inline(always)]
-fn dot_group<T: Lanes, S: Simd, const ROWS: usize, const COLUMNS: usize>(
+fn dot_groups<T: Lanes, S: Simd, const ROWS: usize, const COLUMNS: usize>(
     simd: S,
     mut dst: MatMut<'_, T>,
     held: Destination,
-    start: usize,
-    count: usize,
-    lines: &[&[T]; MAX_LANES],
-    b: MatRef<'_, T>,
-    first: usize,
-    sums: &mut [[Vector<T, S>; MAX_LANES]; 6],
+    lines: &[&[T]; LINES],
+    columns: [&[T]; COLUMNS],
+    sums: &mut [[Vector<T, S>; MAX_LANES]; MOST_COLUMNS],
 ) {
-    let columns: [&[T]; COLUMNS] = core::array::from_fn(#[inline(always)] |c| column(b.col(first + c)));
-    for r in (0..MAX_LANES).step_by(ROWS) {
-        if r < count {
-            let tile = dot_tile(simd, core::array::from_fn::<_, ROWS, _>(#[inline(always)] |i| lines[r + i]), columns);
+    let lanes = Vector::<T, S>::COUNT;
+    let depth = columns[0].len();
+    let whole = depth / lanes * lanes;
+    let fresh = fresh::<T, S>(simd, depth);
+    for start in (0..dst.nrows()).step_by(MAX_LANES) {
+        let count = MAX_LANES.min(dst.nrows() - start);
+        for r in (0..MAX_LANES).step_by(ROWS) {
+            let rows: [&[T]; ROWS] = core::array::from_fn(
+                #[inline(always)]
+                |i| lines[start + r + i],
+            );
+            let mut tile = dot_tile(simd, rows, columns, whole);
+            if whole < depth {
+                // A register that ends with the line; what it has in common with the one before counts as 0.
+                let zero = Vector::splat(simd, T::ZERO);
+                for c in 0..COLUMNS {
+                    let y = Vector::load(simd, &columns[c][depth - lanes..]).or_else(fresh, zero);
+                    for i in 0..ROWS {
+                        let x = Vector::load(simd, &rows[i][depth - lanes..]).or_else(fresh, zero);
+                        tile[i][c] = x.mul_add(y, tile[i][c]);
+                    }
+                }
+            }
             for c in 0..COLUMNS {
                 for i in 0..ROWS {
                     sums[c][r + i] = tile[i][c];
                 }
             }
         }
-    }
-    for c in 0..COLUMNS {
-        let out = column_mut(dst.as_mut().col_mut(first + c));
-        let out = &mut out[start..start + count];
-        let mut result = [T::ZERO; MAX_LANES];
-        for g in (0..MAX_LANES).step_by(Vector::<T, S>::COUNT) {
-            Vector::lane_sums(&sums[c][g..g + Vector::<T, S>::COUNT]).store(&mut result[g..]);
-        }
-        if held == Destination::Add {
-            for (out, x) in out.iter_mut().zip(result) {
-                *out = *out + x;
+        for c in 0..COLUMNS {
+            let out = &mut column_mut(dst.as_mut().col_mut(c))[start..start + count];
+            let mut result = [T::ZERO; MAX_LANES];
+            for g in (0..MAX_LANES).step_by(lanes) {
+                Vector::lane_sums(&sums[c][g..g + lanes]).store(&mut result[g..]);
             }
-        } else {
-            out.copy_from_slice(&result[..count]);
+            match (<&mut [T; MAX_LANES]>::try_from(&mut *out), held) {
+                (Ok(out), Destination::Replace) => *out = result,
+                (_, Destination::Replace) => out.copy_from_slice(&result[..count]),
+                (_, Destination::Add) => {
+                    for (out, x) in out.iter_mut().zip(result) {
+                        *out = *out + x;
+                    }
+                }
+            }
         }
     }
 }
 
+/// Σ over the first `whole` elements of rows times columns, lane by lane.
 #[inline(always)]
 fn dot_tile<T: Lanes, S: Simd, const ROWS: usize, const COLUMNS: usize>(
     simd: S,
     rows: [&[T]; ROWS],
     columns: [&[T]; COLUMNS],
+    whole: usize,
 ) -> [[Vector<T, S>; COLUMNS]; ROWS] {
-    let lanes = Vector::<T, S>::COUNT;
-    let depth = columns[0].len();
-    let whole = depth / lanes;
-    let x: [&[T::Register<S>]; ROWS] = core::array::from_fn(#[inline(always)] |i| &T::split::<S>(rows[i]).0[..whole]);
-    let y: [&[T::Register<S>]; COLUMNS] =
-        core::array::from_fn(#[inline(always)] |c| &T::split::<S>(columns[c]).0[..whole]);
-    let mut acc = [[Vector::splat(simd, T::ZERO); COLUMNS]; ROWS];
-    for s in 0..whole {
+    let steps = whole / Vector::<T, S>::COUNT;
+    let x: [&[T::Register<S>]; ROWS] = core::array::from_fn(
+        #[inline(always)]
+        |i| &T::split::<S>(rows[i]).0[..steps],
+    );
+    let y: [&[T::Register<S>]; COLUMNS] = core::array::from_fn(
+        #[inline(always)]
+        |c| &T::split::<S>(columns[c]).0[..steps],
+    );
+    let mut sums = [[Vector::splat(simd, T::ZERO); COLUMNS]; ROWS];
+    for s in 0..steps {
         // The shorter side stays in registers while the longer passes by.
         if ROWS <= COLUMNS {
-            let x: [Vector<T, S>; ROWS] = core::array::from_fn(#[inline(always)] |i| Vector::of(simd, [x[i][s]]));
+            let x: [Vector<T, S>; ROWS] = core::array::from_fn(
+                #[inline(always)]
+                |i| Vector::of(simd, [x[i][s]]),
+            );
             for c in 0..COLUMNS {
                 let y = Vector::of(simd, [y[c][s]]);
                 for i in 0..ROWS {
-                    acc[i][c] = x[i].mul_add(y, acc[i][c]);
+                    sums[i][c] = x[i].mul_add(y, sums[i][c]);
                 }
             }
         } else {
-            let y: [Vector<T, S>; COLUMNS] = core::array::from_fn(#[inline(always)] |c| Vector::of(simd, [y[c][s]]));
+            let y: [Vector<T, S>; COLUMNS] = core::array::from_fn(
+                #[inline(always)]
+                |c| Vector::of(simd, [y[c][s]]),
+            );
             for i in 0..ROWS {
                 let x = Vector::of(simd, [x[i][s]]);
                 for c in 0..COLUMNS {
-                    acc[i][c] = x.mul_add(y[c], acc[i][c]);
+                    sums[i][c] = x.mul_add(y[c], sums[i][c]);
                 }
             }
         }
     }
-    if depth > whole * lanes {
-        // A register that ends with the line; what it has in common with the one before counts as 0.
-        let from = depth - lanes;
-        let zero = Vector::splat(simd, T::ZERO);
-        let fresh = fresh::<T, S>(simd, depth);
-        let x: [Vector<T, S>; ROWS] =
-            core::array::from_fn(#[inline(always)] |i| Vector::load(simd, &rows[i][from..]).or_else(fresh, zero));
-        for c in 0..COLUMNS {
-            let y = Vector::load(simd, &columns[c][from..]).or_else(fresh, zero);
-            for i in 0..ROWS {
-                acc[i][c] = x[i].mul_add(y, acc[i][c]);
-            }
-        }
-    }
-    acc
+    sums
 }
 
 /// Of the last register of a line, which lanes are not in the register before.
@@ -208,26 +234,18 @@ fn fresh<T: Lanes, S: Simd>(simd: S, len: usize) -> Mask<T, S> {
     Vector::splat(simd, T::from_f64(common as f64 - 0.5)).less(Vector::load(simd, &T::IOTA))
 }
 
-/// Lines that are added up before the sums go to memory.
-const OUTER_LINES: usize = 64;
-
 #[inline(always)]
 fn outer<T: Lanes, S: Simd>(simd: S, product: ThinProduct<'_, T>) {
     let ThinProduct { mut dst, mut held, a, b } = product;
-    let depth = a.ncols();
-    let columns = dst.ncols();
-    let mut from = 0;
-    while from < depth {
-        let count = (depth - from).min(OUTER_LINES);
-        let mut lines: [&[T]; OUTER_LINES] = [&[]; OUTER_LINES];
-        for (line, x) in lines.iter_mut().zip(a.subcols(from, count).col_iter()) {
-            *line = column(x);
-        }
+    let (depth, columns) = (a.ncols(), dst.ncols());
+    for start in (0..depth).step_by(LINES) {
+        let count = LINES.min(depth - start);
+        let lines = lines_of(a.subcols(start, count));
         let lines = &lines[..count];
-        for_columns!(columns, 6, |first, COLUMNS| {
+        for_columns!(columns, |first, COLUMNS| {
             let y: [&[T]; COLUMNS] = core::array::from_fn(
                 #[inline(always)]
-                |c| &column(b.col(first + c))[from..from + count],
+                |c| &column(b.col(first + c))[start..start + count],
             );
             let dst = dst.as_mut().subcols_mut(first, COLUMNS);
             // As many sums as there are registers for, beside a line's.
@@ -238,7 +256,6 @@ fn outer<T: Lanes, S: Simd>(simd: S, product: ThinProduct<'_, T>) {
             }
         });
         held = Destination::Add;
-        from += count;
     }
 }
 
@@ -322,8 +339,8 @@ mod time {
         let flops = 2.0 * (rows * n * k) as f64;
         let reps = (3e7 / flops) as usize + 1;
         let mut zm = MatMut::from_column_major_slice_with_stride_mut(&mut z, rows, k, stride);
-        for round in 0..20 {
-            for which in 0..1 {
+        for round in 0..9 {
+            for which in 0..4 {
                 let t = std::time::Instant::now();
                 for _ in 0..reps {
                     match which {
@@ -342,8 +359,8 @@ mod time {
     }
     #[test]
     fn time() {
-        for (r, n, k) in [(256, 64, 10), (256,54,7), (256,32,3)] {
-            for c in [false] {
+        for (r, n, k) in [(64, 784, 10), (32, 784, 10), (96, 54, 7), (256, 54, 7), (64, 2000, 20), (256, 32, 3), (256, 64, 10), (64, 784, 32)] {
+            for c in [false, true] {
                 go::<f32>("f32", r, n, k, c);
                 if true {go::<f64>("f64", r, n, k, c);}
             }

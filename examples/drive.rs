@@ -28,7 +28,7 @@ fn go<T: Real>(m: usize, n: usize, k: usize, par: bool, col: bool, what: &str, s
 }
 fn main() {
     let a: Vec<String> = std::env::args().collect();
-    let (m, n, k) = match a[1].as_str() { "small" => (256, 32, 3), "digits" => (1797, 64, 10), "mnist" => (60000, 784, 10), "covtype" => (581012, 54, 7), "news" => (11314, 2000, 20), "probe" => (16384, 2048, 1000), "lmhead" => (2048, 1024, 32000), "one" => (1, 64, 10), _ => panic!() };
+    let (m, n, k) = match a[1].as_str() { "small" => (256, 32, 3), "digits" => (1797, 64, 10), "mnist" => (60000, 784, 10), "covtype" => (581012, 54, 7), "news" => (11314, 2000, 20), "probe" => (16384, 2048, 1000), "lmhead" => (2048, 1024, 32000), "one" => (1, 64, 10), "cov2" => (2000, 54, 7), "cov3" => (50000, 54, 7), _ => panic!() };
     let has = |s: &str| a[2..].iter().any(|x| x == s);
     let secs = if has("long") { 5.0 } else { 1.5 };
     let what = if has("loss") { "loss" } else { "grad" };

@@ -50,7 +50,9 @@ impl<'a, T: Real> Problem<'a, T> {
         for run in unpoisoned(self.features, self.weights, samples.clone()) {
             let x = self.features.subrows(run.start, run.len());
             let r = residual.as_ref().subrows(run.start - samples.start, run.len());
-            self.product(matrix.as_mut(), held, x.transpose(), r);
+            let end = samples.end;
+            let next = (end < self.features.nrows() && std::env::var_os("NOPF").is_none()).then(|| self.features.subrows(end, samples.len().min(self.features.nrows() - end)).transpose());
+            self.product(matrix.as_mut(), held, x.transpose(), r, next);
             held = Destination::Add;
         }
         if held == Destination::Replace {
@@ -100,7 +102,7 @@ impl<'a, T: Real> Problem<'a, T> {
     /// Z = X Θ of some samples.
     fn scores(&self, samples: Range<usize>, scratch: &mut BlockScratch<T>) {
         let x = self.features.subrows(samples.start, samples.len());
-        self.product(self.view(samples.len(), scratch), Destination::Replace, x, self.theta);
+        self.product(self.view(samples.len(), scratch), Destination::Replace, x, self.theta, None);
     }
 
     /// The scores of some samples, and in their place what is wanted of them.
@@ -152,12 +154,12 @@ impl<'a, T: Real> Problem<'a, T> {
         }
     }
 
-    fn product(&self, dst: MatMut<'_, T>, held: Destination, a: MatRef<'_, T>, b: MatRef<'_, T>) {
+    fn product(&self, dst: MatMut<'_, T>, held: Destination, a: MatRef<'_, T>, b: MatRef<'_, T>, next: Option<MatRef<'_, T>>) {
         if self.plan.in_pieces() {
             return product_in_pieces(self.parallelism, PIECE_DEPTH, dst, held, a, b);
         }
         if crate::kernel::ThinProduct::fits(&dst, a, b) && b.ncols() <= 32 {
-            return self.level.dispatch(crate::kernel::ThinProduct { dst, held, a, b });
+            return self.level.dispatch(crate::kernel::ThinProduct { dst, held, a, b, next });
         }
         product(dst, held, a, b);
     }

@@ -73,7 +73,7 @@ const SERIAL_WORK: usize = 1 << 20;
 const MAX_GROUPS: usize = 64;
 
 /// Scratch of a block, its part of X included: half of a second-level cache of 512 KiB.
-const BLOCK_BYTES: usize = 256 << 10;
+const BLOCK_BYTES: usize = 128 << 10;
 
 /// Scratch of a block where Θ does not fit the cache: it is streamed once a block, so blocks are tall.
 const TALL_BLOCK_BYTES: usize = 32 << 20;

@@ -135,6 +135,19 @@ impl<T: Lanes, S: Simd, const N: usize> Vector<T, S, N> {
         Vector::of(self.simd, [self.registers[i]])
     }
 
+    /// The first N registers of a slice.
+    #[inline(always)]
+    pub(crate) fn load_all(simd: S, slice: &[T]) -> Self {
+        let registers = T::split::<S>(slice).0;
+        Self::of(simd, *registers.first_chunk().expect("padded"))
+    }
+
+    /// To the first N registers of a slice.
+    #[inline(always)]
+    pub(crate) fn store_all(self, slice: &mut [T]) {
+        *T::split_mut::<S>(slice).0.first_chunk_mut().expect("padded") = self.registers;
+    }
+
     /// self·b + c: one rounding where the processor has FMA, two where it has not.
     #[inline(always)]
     pub(crate) fn mul_add(mut self, b: Self, c: Self) -> Self {

@@ -6,12 +6,12 @@ use pulp::Simd;
 
 /// A sum of registers, lane by lane, with Kahan's compensation (*Pracniques: further remarks on reducing truncation
 /// errors*, CACM 8, 1965): for non-negative terms the error is about one ulp whatever their number.
-pub(crate) struct CompensatedSum<T: Lanes, S: Simd> {
-    pub(crate) sum: Vector<T, S>,
-    excess: Vector<T, S>,
+pub(crate) struct CompensatedSum<T: Lanes, S: Simd, const N: usize = 1> {
+    pub(crate) sum: Vector<T, S, N>,
+    excess: Vector<T, S, N>,
 }
 
-impl<T: Lanes, S: Simd> CompensatedSum<T, S> {
+impl<T: Lanes, S: Simd, const N: usize> CompensatedSum<T, S, N> {
     #[inline(always)]
     pub(crate) fn new(simd: S) -> Self {
         let zero = Vector::splat(simd, T::ZERO);
@@ -19,13 +19,16 @@ impl<T: Lanes, S: Simd> CompensatedSum<T, S> {
     }
 
     #[inline(always)]
-    pub(crate) fn add(&mut self, x: Vector<T, S>) {
+    pub(crate) fn add(&mut self, x: Vector<T, S, N>) {
         let x = x - self.excess;
         let sum = self.sum + x;
         self.excess = (sum - self.sum) - x;
         self.sum = sum;
     }
 
+}
+
+impl<T: Lanes, S: Simd> CompensatedSum<T, S> {
     /// Several terms for one compensation: they are added pairwise first, which errs by at most an ulp of their sum.
     #[inline(always)]
     pub(crate) fn add_all(&mut self, x: Vector<T, S, UNROLL>) {

@@ -205,22 +205,22 @@ fn silence<T: Logarithm>(scores: &mut Scores<'_, T>, sample: usize) {
 }
 
 /// The last step of a register of samples.
-struct Finished<T: Logarithm, S: Simd> {
+struct Finished<T: Logarithm, S: Simd, const N: usize> {
     /// c / S.
-    scale: Vector<T, S>,
+    scale: Vector<T, S, N>,
     /// −c·rest / S.
-    label_residual: Vector<T, S>,
+    label_residual: Vector<T, S, N>,
     /// log1p(rest + (e_y − 1)).
-    tail: Vector<T, S>,
+    tail: Vector<T, S, N>,
 }
 
 #[inline(always)]
-fn finish<T: Logarithm, S: Simd>(
-    top: Vector<T, S>,
-    label_score: Vector<T, S>,
-    rest: Vector<T, S>,
-    coefficient: Vector<T, S>,
-) -> Finished<T, S> {
+fn finish<T: Logarithm, S: Simd, const N: usize>(
+    top: Vector<T, S, N>,
+    label_score: Vector<T, S, N>,
+    rest: Vector<T, S, N>,
+    coefficient: Vector<T, S, N>,
+) -> Finished<T, S, N> {
     let at_label = exp_nonpositive(label_score - top);
     let sum = rest + at_label;
     Finished {
@@ -230,75 +230,87 @@ fn finish<T: Logarithm, S: Simd>(
     }
 }
 
-/// Lanes across samples: a register of samples at a time, all its classes.
-///
-/// Which lanes a class is the label of is found by comparison, so that no lane is touched alone.
+/// Lanes across samples: some registers of samples at a time, all their classes.
 #[inline(always)]
 fn class_major<T: Logarithm, S: Simd, const RESIDUAL: bool>(simd: S, block: &mut Residual<'_, T>) {
-    let Residual { scores, per_sample, labels, .. } = block;
-    let (stride, classes) = (scores.stride, scores.classes);
-    let label_of = |sample: usize| labels.get(sample).map_or(-1.0, |&label| f64::from(label));
-    let (zero, one) = (Vector::splat(simd, T::ZERO), Vector::splat(simd, T::ONE));
-    for start in (0..scores.samples).step_by(Vector::<T, S>::COUNT) {
-        let data = &mut scores.data[start..];
-        let label: [T; MAX_LANES] = core::array::from_fn(
-            #[inline(always)]
-            |lane| T::from_f64(label_of(start + lane)),
-        );
-        let label = Vector::load(simd, &label);
+    let lanes = Vector::<T, S>::COUNT;
+    // The labels as numbers, in the place of their scores; of the padding, no class.
+    block.per_sample.label_score.fill(-T::ONE);
+    for (number, &label) in block.per_sample.label_score.iter_mut().zip(block.labels) {
+        *number = T::from_f64(f64::from(label));
+    }
+    let samples = block.scores.samples.next_multiple_of(lanes);
+    let mut start = 0;
+    while start + UNROLL * lanes <= samples {
+        class_major_group::<T, S, RESIDUAL, UNROLL>(simd, block, start);
+        start += UNROLL * lanes;
+    }
+    while start < samples {
+        class_major_group::<T, S, RESIDUAL, 1>(simd, block, start);
+        start += lanes;
+    }
+}
 
-        let mut top = Vector::splat(simd, T::NEG_INFINITY);
-        let mut label_score = top;
+/// N registers of samples. Which lanes a class is the label of is found by comparison, so that no lane is touched alone.
+#[inline(always)]
+fn class_major_group<T: Logarithm, S: Simd, const RESIDUAL: bool, const N: usize>(
+    simd: S,
+    block: &mut Residual<'_, T>,
+    start: usize,
+) {
+    let Residual { scores, per_sample, .. } = block;
+    let (stride, classes) = (scores.stride, scores.classes);
+    let data = &mut scores.data[start..];
+    let (zero, one) = (Vector::<T, S, N>::splat(simd, T::ZERO), Vector::splat(simd, T::ONE));
+    let label = Vector::<T, S, N>::load_all(simd, &per_sample.label_score[start..]);
+
+    let mut top = Vector::splat(simd, T::NEG_INFINITY);
+    let mut label_score = top;
+    let mut this = zero;
+    for class in 0..classes {
+        let z = Vector::load_all(simd, &data[class * stride..]);
+        top = top.larger(z);
+        label_score = z.or_else(this.equal(label), label_score);
+        this = this + one;
+    }
+
+    let mut infinite = [[false; MAX_LANES]; N];
+    for i in 0..N {
+        if top.part(i).lanes().iter().fold(false, |any, &t| any | (t == T::INFINITY)) {
+            let data = &data[i * Vector::<T, S>::COUNT..];
+            infinite[i] = infinite_losses(data, stride, classes, label_score.part(i).lanes());
+        }
+    }
+
+    let mut rest = CompensatedSum::<T, S, N>::new(simd);
+    let mut this = zero;
+    for class in 0..classes {
+        let at = &mut data[class * stride..];
+        let e = exp_nonpositive(Vector::load_all(simd, at) - top);
+        rest.add(zero.or_else(this.equal(label), e));
+        if RESIDUAL {
+            e.store_all(at);
+        }
+        this = this + one;
+    }
+
+    let coefficient = Vector::load_all(simd, &per_sample.coefficient[start..]);
+    let done = finish(top, label_score, rest.sum, coefficient);
+    if RESIDUAL {
         let mut this = zero;
         for class in 0..classes {
-            let z = Vector::load(simd, &data[class * stride..]);
-            top = top.larger(z);
-            label_score = z.or_else(this.equal(label), label_score);
+            let at = &mut data[class * stride..];
+            let other = Vector::load_all(simd, at) * done.scale;
+            done.label_residual.or_else(this.equal(label), other).store_all(at);
             this = this + one;
         }
-        let infinite = top.lanes().iter().fold(false, |any, &t| any | (t == T::INFINITY));
-        let infinite = infinite.then(|| infinite_losses(data, stride, classes, label_score.lanes()));
-
-        let mut rest = CompensatedSum::new(simd);
-        let mut this = zero;
-        for class in (0..classes).step_by(UNROLL) {
-            let count = UNROLL.min(classes - class);
-            let data = &mut data[class * stride..];
-            // Past the last class: −∞, whose term is 0.
-            let mut z = Vector::splat(simd, T::NEG_INFINITY);
-            for i in 0..count {
-                z.registers[i] = Vector::load(simd, &data[i * stride..]).register();
-            }
-            let e = exp_nonpositive(z - Vector::repeat(top));
-            let mut terms = e;
-            for i in 0..UNROLL {
-                terms.registers[i] = zero.or_else(this.equal(label), e.part(i)).register();
-                this = this + one;
-            }
-            rest.add_all(terms);
-            if RESIDUAL {
-                for i in 0..count {
-                    e.part(i).store(&mut data[i * stride..]);
-                }
-            }
-        }
-
-        let coefficient = Vector::load(simd, &per_sample.coefficient[start..]);
-        let done = finish(top, label_score, rest.sum, coefficient);
-        if RESIDUAL {
-            let mut this = zero;
-            for class in 0..classes {
-                let at = &mut data[class * stride..];
-                let other = Vector::load(simd, at) * done.scale;
-                done.label_residual.or_else(this.equal(label), other).store(at);
-                this = this + one;
-            }
-        }
-        label_score.store(&mut per_sample.label_score[start..]);
-        top.store(&mut per_sample.top[start..]);
-        done.tail.store(&mut per_sample.tail[start..]);
-        for lane in infinite.iter().flat_map(|infinite| (0..MAX_LANES).filter(|&lane| infinite[lane])) {
-            per_sample.tail[start + lane] = T::ZERO;
+    }
+    label_score.store_all(&mut per_sample.label_score[start..]);
+    top.store_all(&mut per_sample.top[start..]);
+    done.tail.store_all(&mut per_sample.tail[start..]);
+    for (i, infinite) in infinite.iter().enumerate() {
+        for lane in (0..MAX_LANES).filter(|&lane| infinite[lane]) {
+            per_sample.tail[start + i * Vector::<T, S>::COUNT + lane] = T::ZERO;
         }
     }
 }
@@ -342,7 +354,7 @@ fn sample_major<T: Logarithm, S: Simd, const RESIDUAL: bool>(simd: S, block: &mu
         let infinite_loss = others == T::INFINITY && label_score < T::INFINITY && !has_nan(simd, row);
         let rest = if RESIDUAL { exp_and_sum(simd, row, top) } else { exp_sum(simd, row, top) };
         let done = finish(
-            Vector::splat(simd, top),
+            Vector::<T, S>::splat(simd, top),
             Vector::splat(simd, label_score),
             Vector::splat(simd, rest),
             Vector::splat(simd, per_sample.coefficient[sample]),

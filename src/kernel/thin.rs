@@ -22,6 +22,8 @@ pub(crate) struct ThinProduct<'a, T> {
     pub(crate) held: Destination,
     pub(crate) a: MatRef<'a, T>,
     pub(crate) b: MatRef<'a, T>,
+    /// What will be read next in the place of A.
+    pub(crate) next: Option<MatRef<'a, T>>,
 }
 
 impl<T: Lanes> ThinProduct<'_, T> {
@@ -59,6 +61,14 @@ fn column_mut<T>(x: ColMut<'_, T>) -> &mut [T] {
     }
 }
 
+#[inline(always)]
+fn prefetch<T>(x: &T) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(sse) = pulp::core_arch::x86::Sse::try_new() {
+        sse._mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T1 }>(core::ptr::from_ref(x).cast());
+    }
+}
+
 /// Most columns of a tile.
 const MOST_COLUMNS: usize = 6;
 
@@ -80,6 +90,9 @@ macro_rules! for_columns {
     };
 }
 
+/// Longest stretch of a line that is worked on at once: with a tile's columns it fits half of the first cache.
+const STRETCH_BYTES: usize = 4 << 10;
+
 /// Lines that are worked on together.
 const LINES: usize = 64;
 
@@ -95,7 +108,7 @@ fn lines_of<T>(a: MatRef<'_, T>) -> [&[T]; LINES] {
 
 #[inline(always)]
 fn dot<T: Lanes, S: Simd>(simd: S, product: ThinProduct<'_, T>) {
-    let ThinProduct { mut dst, held, a, b } = product;
+    let ThinProduct { mut dst, held, a, b, .. } = product;
     let (rows, columns) = dst.shape();
     let mut sums = [[Vector::splat(simd, T::ZERO); MAX_LANES]; MOST_COLUMNS];
     for start in (0..rows).step_by(LINES) {
@@ -104,19 +117,32 @@ fn dot<T: Lanes, S: Simd>(simd: S, product: ThinProduct<'_, T>) {
         // The last line again in place of those that complete a group.
         let last = lines[count - 1];
         lines[count..].fill(last);
+        // Stretches of the lines, so that a tile's columns stay in the first cache while the lines pass by.
+        let stretches = a.ncols().div_ceil(STRETCH_BYTES / size_of::<T>());
+        let bound = |stretch: usize| match stretch == stretches {
+            true => a.ncols(),
+            false => a.ncols() * stretch / stretches / MAX_LANES * MAX_LANES,
+        };
+        for stretch in 0..stretches {
+        let (from, to) = (bound(stretch), bound(stretch + 1));
+        let held = if stretch > 0 { Destination::Add } else { held };
+        let mut part = lines;
+        for line in &mut part { *line = &line[from..to]; }
         for_columns!(columns, |first, COLUMNS| {
             let dst = dst.as_mut().submatrix_mut(start, first, count, COLUMNS);
+            let lines = &part;
             let columns: [&[T]; COLUMNS] = core::array::from_fn(
                 #[inline(always)]
-                |c| column(b.col(first + c)),
+                |c| &column(b.col(first + c))[from..to],
             );
             // As many sums as there are registers for, beside a row's and a column's.
             if S::REGISTER_COUNT >= 32 || COLUMNS <= 3 {
-                dot_groups::<T, S, 4, COLUMNS>(simd, dst, held, &lines, columns, &mut sums);
+                dot_groups::<T, S, 4, COLUMNS>(simd, dst, held, lines, columns, &mut sums);
             } else {
-                dot_groups::<T, S, 2, COLUMNS>(simd, dst, held, &lines, columns, &mut sums);
+                dot_groups::<T, S, 2, COLUMNS>(simd, dst, held, lines, columns, &mut sums);
             }
         });
+        }
     }
 }
 
@@ -236,23 +262,33 @@ fn fresh<T: Lanes, S: Simd>(simd: S, len: usize) -> Mask<T, S> {
 
 #[inline(always)]
 fn outer<T: Lanes, S: Simd>(simd: S, product: ThinProduct<'_, T>) {
-    let ThinProduct { mut dst, mut held, a, b } = product;
+    let ThinProduct { mut dst, mut held, a, b, next } = product;
     let (depth, columns) = (a.ncols(), dst.ncols());
     for start in (0..depth).step_by(LINES) {
         let count = LINES.min(depth - start);
         let lines = lines_of(a.subcols(start, count));
         let lines = &lines[..count];
+        let mut next_lines: [&[T]; LINES] = [&[]; LINES];
+        let mut next_count = 0;
+        if let Some(next) = next && next.ncols() > start {
+            next_count = LINES.min(next.ncols() - start);
+            next_lines = lines_of(next.subcols(start, next_count));
+        }
+        let tiles = columns.div_ceil(MOST_COLUMNS);
+        let mut tile = 0;
         for_columns!(columns, |first, COLUMNS| {
             let y: [&[T]; COLUMNS] = core::array::from_fn(
                 #[inline(always)]
                 |c| &column(b.col(first + c))[start..start + count],
             );
             let dst = dst.as_mut().subcols_mut(first, COLUMNS);
+            let soon = &next_lines[next_count * tile / tiles..next_count * (tile + 1) / tiles];
+            tile += 1;
             // As many sums as there are registers for, beside a line's.
             if S::REGISTER_COUNT >= 32 || COLUMNS <= 2 {
-                outer_strips::<T, S, 4, COLUMNS>(simd, dst, held, lines, y);
+                outer_strips::<T, S, 4, COLUMNS>(simd, dst, held, lines, y, soon);
             } else {
-                outer_strips::<T, S, 2, COLUMNS>(simd, dst, held, lines, y);
+                outer_strips::<T, S, 2, COLUMNS>(simd, dst, held, lines, y, soon);
             }
         });
         held = Destination::Add;
@@ -266,14 +302,15 @@ fn outer_strips<T: Lanes, S: Simd, const REGISTERS: usize, const COLUMNS: usize>
     held: Destination,
     lines: &[&[T]],
     y: [&[T]; COLUMNS],
+    soon: &[&[T]],
 ) {
     let rows = dst.nrows();
     let mut done = 0;
     while done < rows {
         if rows >= REGISTERS * Vector::<T, S>::COUNT {
-            done = outer_tile::<T, S, REGISTERS, COLUMNS>(simd, dst.as_mut(), held, lines, y, done);
+            done = outer_tile::<T, S, REGISTERS, COLUMNS>(simd, dst.as_mut(), held, lines, y, soon, done);
         } else {
-            done = outer_tile::<T, S, 1, COLUMNS>(simd, dst.as_mut(), held, lines, y, done);
+            done = outer_tile::<T, S, 1, COLUMNS>(simd, dst.as_mut(), held, lines, y, soon, done);
         }
     }
 }
@@ -286,6 +323,7 @@ fn outer_tile<T: Lanes, S: Simd, const REGISTERS: usize, const COLUMNS: usize>(
     held: Destination,
     lines: &[&[T]],
     y: [&[T]; COLUMNS],
+    soon: &[&[T]],
     done: usize,
 ) -> usize {
     let lanes = Vector::<T, S>::COUNT;
@@ -293,6 +331,9 @@ fn outer_tile<T: Lanes, S: Simd, const REGISTERS: usize, const COLUMNS: usize>(
     let from = done.min(dst.nrows() - width);
     let y: [&[T]; COLUMNS] = core::array::from_fn(#[inline(always)] |c| &y[c][..lines.len()]);
     let mut acc = [[Vector::splat(simd, T::ZERO); COLUMNS]; REGISTERS];
+    for line in soon {
+        prefetch(&line[from]);
+    }
     for (t, line) in lines.iter().enumerate() {
         let x = T::split::<S>(&line[from..from + width]).0;
         let x: [Vector<T, S>; REGISTERS] = core::array::from_fn(#[inline(always)] |v| Vector::of(simd, [x[v]]));
@@ -344,8 +385,8 @@ mod time {
                 let t = std::time::Instant::now();
                 for _ in 0..reps {
                     match which {
-                        0 => level.dispatch(ThinProduct { dst: zm.as_mut(), held: Destination::Replace, a: x, b: theta.as_ref() }),
-                        1 => level.dispatch(ThinProduct { dst: g.as_mut(), held: Destination::Add, a: x.transpose(), b: zm.as_ref() }),
+                        0 => level.dispatch(ThinProduct { dst: zm.as_mut(), held: Destination::Replace, a: x, b: theta.as_ref(), next: None }),
+                        1 => level.dispatch(ThinProduct { dst: g.as_mut(), held: Destination::Add, a: x.transpose(), b: zm.as_ref(), next: None }),
                         2 => crate::gemm::product(zm.as_mut(), Destination::Replace, x, theta.as_ref()),
                         _ => crate::gemm::product(g.as_mut(), Destination::Add, x.transpose(), zm.as_ref()),
                     }

@@ -263,33 +263,58 @@ impl<T: Lanes, S: Simd> Vector<T, S> {
         lanes[0]
     }
 
-    /// The sums of the lanes of as many registers as there are lanes, in a register.
+    /// The sums of the lanes of [`COUNT`](Self::COUNT) registers, in a register; or what is left of that after
+    /// [`fold_first`](Self::fold_first) has made one register of every few.
     ///
     /// By a tree in which two registers are folded into one, so that no step has idle lanes.
     #[inline(always)]
-    pub(crate) fn lane_sums(registers: &[Self]) -> Self {
-        let mut sums = [registers[0]; MAX_LANES];
-        sums[..Self::COUNT].copy_from_slice(registers);
-        if Self::COUNT > 8 {
-            Self::fold_all::<8>(&mut sums);
+    pub(crate) fn lane_sums(mut registers: [Self; MAX_LANES], count: usize) -> Self {
+        // One by one: in a loop over the halves the compiler would not know them.
+        if count > 8 {
+            Self::fold_pairs::<8>(&mut registers, 8);
         }
-        if Self::COUNT > 4 {
-            Self::fold_all::<4>(&mut sums);
+        if count > 4 {
+            Self::fold_pairs::<4>(&mut registers, 4);
         }
-        if Self::COUNT > 2 {
-            Self::fold_all::<2>(&mut sums);
+        if count > 2 {
+            Self::fold_pairs::<2>(&mut registers, 2);
         }
-        if Self::COUNT > 1 {
-            Self::fold_all::<1>(&mut sums);
+        if count > 1 {
+            Self::fold_pairs::<1>(&mut registers, 1);
         }
-        sums[0]
+        registers[0]
     }
 
+    /// Folds the second half of 2·count registers into the first.
     #[inline(always)]
-    fn fold_all<const HALF: usize>(sums: &mut [Self; MAX_LANES]) {
-        for i in 0..HALF {
-            sums[i] = sums[i].fold::<HALF>(sums[i + HALF]);
+    fn fold_pairs<const HALF: usize>(registers: &mut [Self], count: usize) {
+        for i in 0..count {
+            registers[i] = registers[i].fold::<HALF>(registers[i + count]);
         }
+    }
+
+    /// The first steps of [`lane_sums`](Self::lane_sums): of ROWS registers that are COUNT / ROWS places apart.
+    #[inline(always)]
+    pub(crate) fn fold_first<const ROWS: usize>(mut registers: [Self; ROWS]) -> Self {
+        let mut count = ROWS;
+        if count > 1 {
+            count /= 2;
+            match Self::COUNT / 2 {
+                8 => Self::fold_pairs::<8>(&mut registers, count),
+                4 => Self::fold_pairs::<4>(&mut registers, count),
+                2 => Self::fold_pairs::<2>(&mut registers, count),
+                _ => Self::fold_pairs::<1>(&mut registers, count),
+            }
+        }
+        if count > 1 {
+            count /= 2;
+            match Self::COUNT / 4 {
+                4 => Self::fold_pairs::<4>(&mut registers, count),
+                2 => Self::fold_pairs::<2>(&mut registers, count),
+                _ => Self::fold_pairs::<1>(&mut registers, count),
+            }
+        }
+        registers[0]
     }
 
     /// In stretches of 2·HALF lanes: the sums of lanes HALF apart, those of self first, then those of b.

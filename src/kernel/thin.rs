@@ -159,38 +159,54 @@ fn dot_groups<T: Lanes, S: Simd, const ROWS: usize, const COLUMNS: usize>(
     let lanes = Vector::<T, S>::COUNT;
     let depth = columns[0].len();
     let whole = depth / lanes * lanes;
-    let fresh = fresh::<T, S>(simd, depth);
+    // The register that ends with a line; what it has in common with the one before counts as 0.
+    let (fresh, zero) = (fresh::<T, S>(simd, depth), Vector::splat(simd, T::ZERO));
+    let ends: [Vector<T, S>; COLUMNS] = core::array::from_fn(
+        #[inline(always)]
+        |c| Vector::load(simd, &columns[c][depth - lanes..]).or_else(fresh, zero),
+    );
+    // Rows of a tile are so far apart that its sums can be folded into a register before they leave it.
+    let (together, apart) = if lanes >= ROWS { (lanes, lanes / ROWS) } else { (ROWS, 1) };
     for start in (0..dst.nrows()).step_by(MAX_LANES) {
         let count = MAX_LANES.min(dst.nrows() - start);
-        for r in (0..MAX_LANES).step_by(ROWS) {
-            let rows: [&[T]; ROWS] = core::array::from_fn(
-                #[inline(always)]
-                |i| lines[start + r + i],
-            );
-            let mut tile = dot_tile(simd, rows, columns, whole);
-            if whole < depth {
-                // A register that ends with the line; what it has in common with the one before counts as 0.
-                let zero = Vector::splat(simd, T::ZERO);
+        let mut results = [[T::ZERO; MAX_LANES]; COLUMNS];
+        for group in (0..MAX_LANES).step_by(together) {
+            for r in 0..apart {
+                let rows: [&[T]; ROWS] = core::array::from_fn(
+                    #[inline(always)]
+                    |i| lines[start + group + r + i * apart],
+                );
+                let mut tile = dot_tile(simd, rows, columns, whole);
+                if whole < depth {
+                    let x: [Vector<T, S>; ROWS] = core::array::from_fn(
+                        #[inline(always)]
+                        |i| Vector::load(simd, &rows[i][depth - lanes..]).or_else(fresh, zero),
+                    );
+                    for c in 0..COLUMNS {
+                        for i in 0..ROWS {
+                            tile[c][i] = x[i].mul_add(ends[c], tile[c][i]);
+                        }
+                    }
+                }
                 for c in 0..COLUMNS {
-                    let y = Vector::load(simd, &columns[c][depth - lanes..]).or_else(fresh, zero);
-                    for i in 0..ROWS {
-                        let x = Vector::load(simd, &rows[i][depth - lanes..]).or_else(fresh, zero);
-                        tile[i][c] = x.mul_add(y, tile[i][c]);
+                    if lanes >= ROWS {
+                        sums[c][r] = Vector::fold_first(tile[c]);
+                    } else {
+                        for (result, sum) in results[c][group..].iter_mut().zip(tile[c]) {
+                            *result = sum.sum();
+                        }
                     }
                 }
             }
-            for c in 0..COLUMNS {
-                for i in 0..ROWS {
-                    sums[c][r + i] = tile[i][c];
+            if lanes >= ROWS {
+                for c in 0..COLUMNS {
+                    Vector::lane_sums(sums[c], apart).store(&mut results[c][group..]);
                 }
             }
         }
         for c in 0..COLUMNS {
             let out = &mut column_mut(dst.as_mut().col_mut(c))[start..start + count];
-            let mut result = [T::ZERO; MAX_LANES];
-            for g in (0..MAX_LANES).step_by(lanes) {
-                Vector::lane_sums(&sums[c][g..g + lanes]).store(&mut result[g..]);
-            }
+            let result = results[c];
             match (<&mut [T; MAX_LANES]>::try_from(&mut *out), held) {
                 (Ok(out), Destination::Replace) => *out = result,
                 (_, Destination::Replace) => out.copy_from_slice(&result[..count]),
@@ -211,7 +227,7 @@ fn dot_tile<T: Lanes, S: Simd, const ROWS: usize, const COLUMNS: usize>(
     rows: [&[T]; ROWS],
     columns: [&[T]; COLUMNS],
     whole: usize,
-) -> [[Vector<T, S>; COLUMNS]; ROWS] {
+) -> [[Vector<T, S>; ROWS]; COLUMNS] {
     let steps = whole / Vector::<T, S>::COUNT;
     let x: [&[T::Register<S>]; ROWS] = core::array::from_fn(
         #[inline(always)]
@@ -221,7 +237,7 @@ fn dot_tile<T: Lanes, S: Simd, const ROWS: usize, const COLUMNS: usize>(
         #[inline(always)]
         |c| &T::split::<S>(columns[c]).0[..steps],
     );
-    let mut sums = [[Vector::splat(simd, T::ZERO); COLUMNS]; ROWS];
+    let mut sums = [[Vector::splat(simd, T::ZERO); ROWS]; COLUMNS];
     for s in 0..steps {
         // The shorter side stays in registers while the longer passes by.
         if ROWS <= COLUMNS {
@@ -232,7 +248,7 @@ fn dot_tile<T: Lanes, S: Simd, const ROWS: usize, const COLUMNS: usize>(
             for c in 0..COLUMNS {
                 let y = Vector::of(simd, [y[c][s]]);
                 for i in 0..ROWS {
-                    sums[i][c] = x[i].mul_add(y, sums[i][c]);
+                    sums[c][i] = x[i].mul_add(y, sums[c][i]);
                 }
             }
         } else {
@@ -243,7 +259,7 @@ fn dot_tile<T: Lanes, S: Simd, const ROWS: usize, const COLUMNS: usize>(
             for i in 0..ROWS {
                 let x = Vector::of(simd, [x[i][s]]);
                 for c in 0..COLUMNS {
-                    sums[i][c] = x.mul_add(y[c], sums[i][c]);
+                    sums[c][i] = x.mul_add(y[c], sums[c][i]);
                 }
             }
         }

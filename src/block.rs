@@ -2,7 +2,7 @@
 
 use crate::batch::{Batch, Labels, Targets};
 use crate::error::{Error, Operand};
-use crate::gemm::{Destination, product};
+use crate::gemm::{Destination, Product};
 use crate::kernel::{Layout, MAX_LANES, NO_LABEL, Real, Residual, Scores, SimdLevel, Want};
 use crate::schedule::{Parallelism, Plan};
 use crate::workspace::BlockScratch;
@@ -47,12 +47,11 @@ impl<'a, T: Real> Problem<'a, T> {
         let residual = self.view(samples.len(), scratch);
         let mut held = gradient.held;
         let mut matrix = gradient.matrix;
+        let next = self.next(samples.end);
         for run in unpoisoned(self.features, self.weights, samples.clone()) {
             let x = self.features.subrows(run.start, run.len());
             let r = residual.as_ref().subrows(run.start - samples.start, run.len());
-            let end = samples.end;
-            let next = (end < self.features.nrows() && std::env::var_os("NOPF").is_none()).then(|| self.features.subrows(end, samples.len().min(self.features.nrows() - end)).transpose());
-            self.product(matrix.as_mut(), held, x.transpose(), r, next);
+            self.product(Product { dst: matrix.as_mut(), held, a: x.transpose(), b: r, next });
             held = Destination::Add;
         }
         if held == Destination::Replace {
@@ -102,7 +101,17 @@ impl<'a, T: Real> Problem<'a, T> {
     /// Z = X Θ of some samples.
     fn scores(&self, samples: Range<usize>, scratch: &mut BlockScratch<T>) {
         let x = self.features.subrows(samples.start, samples.len());
-        self.product(self.view(samples.len(), scratch), Destination::Replace, x, self.theta, None);
+        let dst = self.view(samples.len(), scratch);
+        self.product(Product { dst, held: Destination::Replace, a: x, b: self.theta, next: None });
+    }
+
+    /// The features of the block that starts at a sample, turned as the gradient's product reads them, if it is of use
+    /// to fetch them early: not if a row is so short that the processor foresees the next by itself.
+    fn next(&self, start: usize) -> Option<MatRef<'a, T>> {
+        const SHORT_ROW_BYTES: usize = 1 << 10;
+        let count = self.plan.rows().min(self.features.nrows() - start);
+        let long = self.features.ncols() * size_of::<T>() > SHORT_ROW_BYTES;
+        (count > 0 && long).then(|| self.features.subrows(start, count).transpose())
     }
 
     /// The scores of some samples, and in their place what is wanted of them.
@@ -154,14 +163,35 @@ impl<'a, T: Real> Problem<'a, T> {
         }
     }
 
-    fn product(&self, dst: MatMut<'_, T>, held: Destination, a: MatRef<'_, T>, b: MatRef<'_, T>, next: Option<MatRef<'_, T>>) {
+    fn product(&self, product: Product<'_, T>) {
         if self.plan.in_pieces() {
-            return product_in_pieces(self.parallelism, PIECE_DEPTH, dst, held, a, b);
+            self.product_in_pieces(product, PIECE_DEPTH);
+        } else {
+            product.run(self.level);
         }
-        if crate::kernel::ThinProduct::fits(&dst, a, b) && b.ncols() <= 32 {
-            return self.level.dispatch(crate::kernel::ThinProduct { dst, held, a, b, next });
+    }
+
+    /// A product, its result cut along its longer side into pieces that do not depend on who runs them.
+    fn product_in_pieces(&self, product: Product<'_, T>, depth: u32) {
+        let Product { dst, held, a, b, next } = product;
+        let (rows, cols) = dst.shape();
+        if depth == 0 || rows * cols * a.ncols() < PIECE_WORK {
+            return Product { dst, held, a, b, next }.run(self.level);
         }
-        product(dst, held, a, b);
+        let again = |dst: MatMut<'_, T>, a: MatRef<'_, T>, b: MatRef<'_, T>| {
+            self.product_in_pieces(Product { dst, held, a, b, next: None }, depth - 1);
+        };
+        if rows > cols {
+            let half = (rows / 2).next_multiple_of(MAX_LANES).min(rows);
+            let (dst_0, dst_1) = dst.split_at_row_mut(half);
+            let (a_0, a_1) = a.split_at_row(half);
+            self.parallelism.join(|| again(dst_0, a_0, b), || again(dst_1, a_1, b));
+        } else {
+            let half = (cols / 2).next_multiple_of(MAX_LANES).min(cols);
+            let (dst_0, dst_1) = dst.split_at_col_mut(half);
+            let (b_0, b_1) = b.split_at_col(half);
+            self.parallelism.join(|| again(dst_0, a, b_0), || again(dst_1, a, b_1));
+        }
     }
 }
 
@@ -170,35 +200,6 @@ const PIECE_DEPTH: u32 = 3;
 
 /// Multiply-adds below which a product is not split further.
 const PIECE_WORK: usize = 1 << 18;
-
-/// A product, its result cut along its longer side into pieces that do not depend on who runs them.
-fn product_in_pieces<T: Real>(
-    parallelism: Parallelism,
-    depth: u32,
-    dst: MatMut<'_, T>,
-    held: Destination,
-    a: MatRef<'_, T>,
-    b: MatRef<'_, T>,
-) {
-    let (rows, cols) = dst.shape();
-    if depth == 0 || rows * cols * a.ncols() < PIECE_WORK {
-        return product(dst, held, a, b);
-    }
-    let again = |dst: MatMut<'_, T>, a: MatRef<'_, T>, b: MatRef<'_, T>| {
-        product_in_pieces(parallelism, depth - 1, dst, held, a, b);
-    };
-    if rows > cols {
-        let half = (rows / 2).next_multiple_of(MAX_LANES).min(rows);
-        let (dst_0, dst_1) = dst.split_at_row_mut(half);
-        let (a_0, a_1) = a.split_at_row(half);
-        parallelism.join(|| again(dst_0, a_0, b), || again(dst_1, a_1, b));
-    } else {
-        let half = (cols / 2).next_multiple_of(MAX_LANES).min(cols);
-        let (dst_0, dst_1) = dst.split_at_col_mut(half);
-        let (b_0, b_1) = b.split_at_col(half);
-        parallelism.join(|| again(dst_0, a, b_0), || again(dst_1, a, b_1));
-    }
-}
 
 /// Scores beyond which the softmax of a block is shared between threads, where its products are.
 const PIECE_SCORES: usize = 1 << 15;

@@ -1,6 +1,6 @@
-//! Matrix products. The only file that names faer's.
+//! Matrix products: narrow ones on this crate's own kernels, the rest by faer. The only file that names faer's product.
 
-use crate::kernel::Real;
+use crate::kernel::{Dot, Outer, Real, SimdLevel};
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 
@@ -13,11 +13,31 @@ pub(crate) enum Destination {
     Add,
 }
 
-/// dst = A·B, or dst += A·B, on the caller's thread. Any strides. A product over nothing is 0.
-pub(crate) fn product<T: Real>(dst: MatMut<'_, T>, held: Destination, a: MatRef<'_, T>, b: MatRef<'_, T>) {
-    let accum = match held {
-        Destination::Replace => Accum::Replace,
-        Destination::Add => Accum::Add,
-    };
-    matmul(dst, accum, a, b, T::ONE, Par::Seq);
+/// dst = A·B, or dst += A·B. Any strides.
+pub(crate) struct Product<'a, T> {
+    pub(crate) dst: MatMut<'a, T>,
+    pub(crate) held: Destination,
+    pub(crate) a: MatRef<'a, T>,
+    pub(crate) b: MatRef<'a, T>,
+    /// What will be read soon in the place of A: it may be fetched from memory meanwhile.
+    pub(crate) next: Option<MatRef<'a, T>>,
+}
+
+impl<T: Real> Product<'_, T> {
+    /// Carries it out on the caller's thread. A product over nothing is 0.
+    ///
+    /// Which kernel does it follows from the shape and the strides.
+    pub(crate) fn run(self, level: SimdLevel) {
+        if Dot::suits(&self) {
+            level.dispatch(Dot(self));
+        } else if Outer::suits(&self) {
+            level.dispatch(Outer(self));
+        } else {
+            let accum = match self.held {
+                Destination::Replace => Accum::Replace,
+                Destination::Add => Accum::Add,
+            };
+            matmul(self.dst, accum, self.a, self.b, T::ONE, Par::Seq);
+        }
+    }
 }

@@ -224,7 +224,7 @@ impl Objective {
     /// What can be computed of features alone.
     fn problem<'a, T: Real>(&self, features: Features<'a, T>, theta: MatRef<'a, T>) -> Problem<'a, T> {
         let (samples, n) = (features.samples(), features.features());
-        let plan = Plan::new::<T>(samples, n, theta.ncols(), self.block_bytes.or(std::env::var("BB").ok().map(|v| v.parse().unwrap())));
+        let plan = Plan::new::<T>(samples, n, theta.ncols(), self.block_bytes);
         Problem {
             features: features.dense(),
             theta,

@@ -74,7 +74,9 @@ pub(crate) fn exp<T: Exponential, S: Simd, const N: usize>(x: Vector<T, S, N>) -
 
 /// exp(x) for x ≤ 0 or NaN: what is left of [`exp`] when the scores are shifted by their maximum. Same accuracy.
 #[inline(always)]
-pub(crate) fn exp_nonpositive<T: Exponential, S: Simd, const N: usize>(x: Vector<T, S, N>) -> Vector<T, S, N> {
+pub(crate) fn exp_nonpositive<T: Exponential, S: Simd, const N: usize>(
+    x: Vector<T, S, N>,
+) -> Vector<T, S, N> {
     let lowest = x.constant(T::LOWEST);
     let x = lowest.or_else(x.less(lowest), x);
     shifted_exp(x, x.constant(T::ROUND + T::DOWN)) * x.constant(T::SCALE_DOWN)
@@ -82,7 +84,10 @@ pub(crate) fn exp_nonpositive<T: Exponential, S: Simd, const N: usize>(x: Vector
 
 /// exp(x)·2ʰ, for `round` = ROUND + h and 2ⁿ⁺ʰ a normal number.
 #[inline(always)]
-fn shifted_exp<T: Exponential, S: Simd, const N: usize>(x: Vector<T, S, N>, round: Vector<T, S, N>) -> Vector<T, S, N> {
+fn shifted_exp<T: Exponential, S: Simd, const N: usize>(
+    x: Vector<T, S, N>,
+    round: Vector<T, S, N>,
+) -> Vector<T, S, N> {
     let t = x.mul_add(x.constant(T::LOG2_E), round);
     let n = t - round;
     let r = n.mul_add(x.constant(-T::LN2_HI), x);

@@ -341,7 +341,12 @@ impl<T: Lanes, S: Simd> Vector<T, S> {
 }
 
 #[inline(always)]
-fn folded<T: Copy, const HALF: usize>(a: &[T; MAX_LANES], b: &[T; MAX_LANES], lane: usize, offset: usize) -> T {
+fn folded<T: Copy, const HALF: usize>(
+    a: &[T; MAX_LANES],
+    b: &[T; MAX_LANES],
+    lane: usize,
+    offset: usize,
+) -> T {
     let (stretch, at) = (lane / (2 * HALF) * (2 * HALF), lane % (2 * HALF));
     if at < HALF { a[stretch + at + offset] } else { b[stretch + at - HALF + offset] }
 }

@@ -61,7 +61,9 @@ pub(crate) fn log<T: Logarithm, S: Simd, const N: usize>(x: Vector<T, S, N>) -> 
 ///
 /// u = 1 + a is rounded; what it lost, divided by u, is the first-order correction.
 #[inline(always)]
-pub(crate) fn log1p_nonnegative<T: Logarithm, S: Simd, const N: usize>(a: Vector<T, S, N>) -> Vector<T, S, N> {
+pub(crate) fn log1p_nonnegative<T: Logarithm, S: Simd, const N: usize>(
+    a: Vector<T, S, N>,
+) -> Vector<T, S, N> {
     let one = a.constant(T::ONE);
     let u = one + a;
     let small = a.less(one);
@@ -73,7 +75,10 @@ pub(crate) fn log1p_nonnegative<T: Logarithm, S: Simd, const N: usize>(a: Vector
 
 /// log(x) + k₀ ln 2 for normal x > 0.
 #[inline(always)]
-fn log_normal<T: Logarithm, S: Simd, const N: usize>(x: Vector<T, S, N>, k0: Vector<T, S, N>) -> Vector<T, S, N> {
+fn log_normal<T: Logarithm, S: Simd, const N: usize>(
+    x: Vector<T, S, N>,
+    k0: Vector<T, S, N>,
+) -> Vector<T, S, N> {
     let (mut k, mut significand) = (x, x);
     for i in 0..N {
         (k.registers[i], significand.registers[i]) = T::exponent_and_significand(x.simd, x.registers[i]);

@@ -16,8 +16,8 @@ mod thin;
 pub use level::SimdLevel;
 
 pub(crate) use lanes::MAX_LANES;
-pub(crate) use thin::ThinProduct;
 pub(crate) use residual::{Layout, NO_LABEL, PerSample, Residual, Scores, Want};
+pub(crate) use thin::{Dot, Outer};
 
 use crate::{Error, Targets};
 use faer::MatMut;

@@ -25,7 +25,6 @@ impl<T: Lanes, S: Simd, const N: usize> CompensatedSum<T, S, N> {
         self.excess = (sum - self.sum) - x;
         self.sum = sum;
     }
-
 }
 
 impl<T: Lanes, S: Simd> CompensatedSum<T, S> {

@@ -12,39 +12,55 @@
 //! swap.
 
 use super::lanes::{Lanes, MAX_LANES, Mask, Vector};
-use crate::gemm::Destination;
+use crate::gemm::{Destination, Product};
 use faer::{ColMut, ColRef, MatMut, MatRef};
 use pulp::{Simd, WithSimd};
 
-/// dst = A·B, or dst += A·B. B and dst have contiguous columns.
-pub(crate) struct ThinProduct<'a, T> {
-    pub(crate) dst: MatMut<'a, T>,
-    pub(crate) held: Destination,
-    pub(crate) a: MatRef<'a, T>,
-    pub(crate) b: MatRef<'a, T>,
-    /// What will be read next in the place of A.
-    pub(crate) next: Option<MatRef<'a, T>>,
-}
+/// Most columns of B for which this was faster than a general product.
+const THIN: usize = 32;
 
-impl<T: Lanes> ThinProduct<'_, T> {
-    /// Whether the operands lie as these kernels want them.
-    pub(crate) fn fits(dst: &MatMut<'_, T>, a: MatRef<'_, T>, b: MatRef<'_, T>) -> bool {
-        let (rows, depth) = a.shape();
-        let lines = (a.col_stride() == 1 && depth >= MAX_LANES) || (a.row_stride() == 1 && rows >= MAX_LANES);
-        lines && dst.row_stride() == 1 && b.row_stride() == 1
+/// Fewest rows for an outer product: below, those that complete the last strip are too many.
+const OUTER_ROWS: usize = 64;
+
+/// A product whose A has contiguous rows.
+pub(crate) struct Dot<'a, T>(pub(crate) Product<'a, T>);
+
+/// A product whose A has contiguous columns.
+pub(crate) struct Outer<'a, T>(pub(crate) Product<'a, T>);
+
+impl<T: Lanes> Dot<'_, T> {
+    pub(crate) fn suits(product: &Product<'_, T>) -> bool {
+        product.a.col_stride() == 1 && product.a.ncols() >= MAX_LANES && has_thin_columns(product)
     }
 }
 
-impl<T: Lanes> WithSimd for ThinProduct<'_, T> {
+impl<T: Lanes> Outer<'_, T> {
+    pub(crate) fn suits(product: &Product<'_, T>) -> bool {
+        let (rows, depth) = product.a.shape();
+        product.a.row_stride() == 1 && rows >= OUTER_ROWS && depth > 0 && has_thin_columns(product)
+    }
+}
+
+/// Whether B and the result are narrow, and have contiguous columns.
+fn has_thin_columns<T: Lanes>(product: &Product<'_, T>) -> bool {
+    product.b.ncols() <= THIN && product.b.row_stride() == 1 && product.dst.row_stride() == 1
+}
+
+impl<T: Lanes> WithSimd for Dot<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        if self.a.col_stride() == 1 && self.a.ncols() >= MAX_LANES {
-            dot(simd, self);
-        } else {
-            outer(simd, self);
-        }
+        dot(simd, self.0);
+    }
+}
+
+impl<T: Lanes> WithSimd for Outer<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        outer(simd, self.0);
     }
 }
 
@@ -61,6 +77,7 @@ fn column_mut<T>(x: ColMut<'_, T>) -> &mut [T] {
     }
 }
 
+/// Asks for the cache line of x, without waiting for it.
 #[inline(always)]
 fn prefetch<T>(x: &T) {
     #[cfg(target_arch = "x86_64")]
@@ -107,9 +124,9 @@ fn lines_of<T>(a: MatRef<'_, T>) -> [&[T]; LINES] {
 }
 
 #[inline(always)]
-fn dot<T: Lanes, S: Simd>(simd: S, product: ThinProduct<'_, T>) {
-    let ThinProduct { mut dst, held, a, b, .. } = product;
-    let (rows, columns) = dst.shape();
+fn dot<T: Lanes, S: Simd>(simd: S, product: Product<'_, T>) {
+    let Product { mut dst, held, a, b, .. } = product;
+    let (rows, columns, depth) = (dst.nrows(), dst.ncols(), a.ncols());
     let mut sums = [[Vector::splat(simd, T::ZERO); MAX_LANES]; MOST_COLUMNS];
     for start in (0..rows).step_by(LINES) {
         let count = LINES.min(rows - start);
@@ -118,30 +135,27 @@ fn dot<T: Lanes, S: Simd>(simd: S, product: ThinProduct<'_, T>) {
         let last = lines[count - 1];
         lines[count..].fill(last);
         // Stretches of the lines, so that a tile's columns stay in the first cache while the lines pass by.
-        let stretches = a.ncols().div_ceil(STRETCH_BYTES / size_of::<T>());
-        let bound = |stretch: usize| match stretch == stretches {
-            true => a.ncols(),
-            false => a.ncols() * stretch / stretches / MAX_LANES * MAX_LANES,
+        let stretches = depth.div_ceil(STRETCH_BYTES / size_of::<T>());
+        let bound = |stretch: usize| {
+            if stretch == stretches { depth } else { depth * stretch / stretches / MAX_LANES * MAX_LANES }
         };
         for stretch in 0..stretches {
-        let (from, to) = (bound(stretch), bound(stretch + 1));
-        let held = if stretch > 0 { Destination::Add } else { held };
-        let mut part = lines;
-        for line in &mut part { *line = &line[from..to]; }
-        for_columns!(columns, |first, COLUMNS| {
-            let dst = dst.as_mut().submatrix_mut(start, first, count, COLUMNS);
-            let lines = &part;
-            let columns: [&[T]; COLUMNS] = core::array::from_fn(
-                #[inline(always)]
-                |c| &column(b.col(first + c))[from..to],
-            );
-            // As many sums as there are registers for, beside a row's and a column's.
-            if S::REGISTER_COUNT >= 32 || COLUMNS <= 3 {
-                dot_groups::<T, S, 4, COLUMNS>(simd, dst, held, lines, columns, &mut sums);
-            } else {
-                dot_groups::<T, S, 2, COLUMNS>(simd, dst, held, lines, columns, &mut sums);
-            }
-        });
+            let (from, to) = (bound(stretch), bound(stretch + 1));
+            let held = if stretch > 0 { Destination::Add } else { held };
+            let lines = lines.map(|line| &line[from..to]);
+            for_columns!(columns, |first, COLUMNS| {
+                let dst = dst.as_mut().submatrix_mut(start, first, count, COLUMNS);
+                let columns: [&[T]; COLUMNS] = core::array::from_fn(
+                    #[inline(always)]
+                    |c| &column(b.col(first + c))[from..to],
+                );
+                // As many sums as there are registers for, beside a row's and a column's.
+                if S::REGISTER_COUNT >= 32 || COLUMNS <= 3 {
+                    dot_groups::<T, S, 4, COLUMNS>(simd, dst, held, &lines, columns, &mut sums);
+                } else {
+                    dot_groups::<T, S, 2, COLUMNS>(simd, dst, held, &lines, columns, &mut sums);
+                }
+            });
         }
     }
 }
@@ -277,29 +291,25 @@ fn fresh<T: Lanes, S: Simd>(simd: S, len: usize) -> Mask<T, S> {
 }
 
 #[inline(always)]
-fn outer<T: Lanes, S: Simd>(simd: S, product: ThinProduct<'_, T>) {
-    let ThinProduct { mut dst, mut held, a, b, next } = product;
+fn outer<T: Lanes, S: Simd>(simd: S, product: Product<'_, T>) {
+    let Product { mut dst, mut held, a, b, next } = product;
     let (depth, columns) = (a.ncols(), dst.ncols());
     for start in (0..depth).step_by(LINES) {
         let count = LINES.min(depth - start);
         let lines = lines_of(a.subcols(start, count));
         let lines = &lines[..count];
-        let mut next_lines: [&[T]; LINES] = [&[]; LINES];
-        let mut next_count = 0;
-        if let Some(next) = next && next.ncols() > start {
-            next_count = LINES.min(next.ncols() - start);
-            next_lines = lines_of(next.subcols(start, next_count));
-        }
-        let tiles = columns.div_ceil(MOST_COLUMNS);
-        let mut tile = 0;
+        // What is read next is fetched evenly over the tiles, since one alone has not the time that memory needs.
+        let next = next
+            .map(|next| next.subcols(start.min(next.ncols()), LINES.min(next.ncols().saturating_sub(start))));
+        let next_lines = next.map_or([&[][..]; LINES], lines_of);
+        let next_count = next.map_or(0, |next| next.ncols());
         for_columns!(columns, |first, COLUMNS| {
             let y: [&[T]; COLUMNS] = core::array::from_fn(
                 #[inline(always)]
                 |c| &column(b.col(first + c))[start..start + count],
             );
             let dst = dst.as_mut().subcols_mut(first, COLUMNS);
-            let soon = &next_lines[next_count * tile / tiles..next_count * (tile + 1) / tiles];
-            tile += 1;
+            let soon = &next_lines[next_count * first / columns..next_count * (first + COLUMNS) / columns];
             // As many sums as there are registers for, beside a line's.
             if S::REGISTER_COUNT >= 32 || COLUMNS <= 2 {
                 outer_strips::<T, S, 4, COLUMNS>(simd, dst, held, lines, y, soon);
@@ -345,14 +355,18 @@ fn outer_tile<T: Lanes, S: Simd, const REGISTERS: usize, const COLUMNS: usize>(
     let lanes = Vector::<T, S>::COUNT;
     let width = REGISTERS * lanes;
     let from = done.min(dst.nrows() - width);
-    let y: [&[T]; COLUMNS] = core::array::from_fn(#[inline(always)] |c| &y[c][..lines.len()]);
+    let y: [&[T]; COLUMNS] = core::array::from_fn(
+        #[inline(always)]
+        |c| &y[c][..lines.len()],
+    );
     let mut acc = [[Vector::splat(simd, T::ZERO); COLUMNS]; REGISTERS];
-    for line in soon {
-        prefetch(&line[from]);
-    }
+    soon.iter().for_each(|line| prefetch(&line[from]));
     for (t, line) in lines.iter().enumerate() {
         let x = T::split::<S>(&line[from..from + width]).0;
-        let x: [Vector<T, S>; REGISTERS] = core::array::from_fn(#[inline(always)] |v| Vector::of(simd, [x[v]]));
+        let x: [Vector<T, S>; REGISTERS] = core::array::from_fn(
+            #[inline(always)]
+            |v| Vector::of(simd, [x[v]]),
+        );
         for c in 0..COLUMNS {
             let y = Vector::splat(simd, y[c][t]);
             for v in 0..REGISTERS {
@@ -376,51 +390,4 @@ fn outer_tile<T: Lanes, S: Simd, const REGISTERS: usize, const COLUMNS: usize>(
         }
     }
     from + width
-}
-
-#[cfg(test)]
-mod time {
-    use super::*;
-    use crate::kernel::{Real, SimdLevel};
-    use faer::Mat;
-    fn go<T: Real>(name: &str, rows: usize, n: usize, k: usize, colmajor: bool) {
-        let stride = rows.next_multiple_of(16) + 16;
-        let mut xs = vec![T::ONE; rows * n];
-        for (i, x) in xs.iter_mut().enumerate() { *x = T::from_f64((i * 7919 % 1000) as f64 / 1000.0 - 0.5); }
-        let x = if colmajor { MatRef::from_column_major_slice(&xs, rows, n) } else { MatRef::from_row_major_slice(&xs, rows, n) };
-        let theta = Mat::from_fn(n, k, |i, j| T::from_f64(((i * 31 + j * 17) % 100) as f64 / 100.0));
-        let mut z = vec![T::ZERO; stride * k];
-        let mut g = Mat::<T>::zeros(n, k);
-        let level = SimdLevel::best();
-        let mut times = [f64::MAX; 4];
-        let flops = 2.0 * (rows * n * k) as f64;
-        let reps = (3e7 / flops) as usize + 1;
-        let mut zm = MatMut::from_column_major_slice_with_stride_mut(&mut z, rows, k, stride);
-        for round in 0..9 {
-            for which in 0..4 {
-                let t = std::time::Instant::now();
-                for _ in 0..reps {
-                    match which {
-                        0 => level.dispatch(ThinProduct { dst: zm.as_mut(), held: Destination::Replace, a: x, b: theta.as_ref(), next: None }),
-                        1 => level.dispatch(ThinProduct { dst: g.as_mut(), held: Destination::Add, a: x.transpose(), b: zm.as_ref(), next: None }),
-                        2 => crate::gemm::product(zm.as_mut(), Destination::Replace, x, theta.as_ref()),
-                        _ => crate::gemm::product(g.as_mut(), Destination::Add, x.transpose(), zm.as_ref()),
-                    }
-                }
-                let e = t.elapsed().as_secs_f64() / reps as f64;
-                if round > 0 { times[which] = times[which].min(e); }
-            }
-        }
-        let gf = times.map(|t| flops / t / 1e9);
-        println!("{name} {rows}x{n}x{k} col={colmajor}: thin fwd {:.0} bwd {:.0}; faer fwd {:.0} bwd {:.0}", gf[0], gf[1], gf[2], gf[3]);
-    }
-    #[test]
-    fn time() {
-        for (r, n, k) in [(64, 784, 10), (32, 784, 10), (96, 54, 7), (256, 54, 7), (64, 2000, 20), (256, 32, 3), (256, 64, 10), (64, 784, 32)] {
-            for c in [false, true] {
-                go::<f32>("f32", r, n, k, c);
-                if true {go::<f64>("f64", r, n, k, c);}
-            }
-        }
-    }
 }

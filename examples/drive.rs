@@ -19,7 +19,10 @@ fn go<T: Real>(m: usize, n: usize, k: usize, par: bool, col: bool, what: &str, s
     let mut g = Mat::<T>::zeros(n, k);
     let batch = Batch::new(x, &labels).unwrap();
     let o = Objective::default().parallelism(if par { Parallelism::Rayon } else { Parallelism::Serial });
-    let o = match std::env::var("BB") { Ok(v) => o.block_bytes(v.parse().unwrap()), _ => o };
+    let o = match std::env::var("BB") {
+        Ok(v) => o.block_bytes(v.parse().unwrap()),
+        _ => o,
+    };
     let mut w = Workspace::new();
     let mut ts = vec![];
     let begin = Instant::now();

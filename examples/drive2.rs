@@ -36,5 +36,8 @@ fn main() {
         }
     }
     let g = best.map(|b| (fl / b) as i32);
-    println!("{m}x{n}x{k}: fwd zr/thc {} zc/thc {} zr/thr {} zc/thr {} | bwd gc/zr {} gc/zc {} gr/zr {} gr/zc {}", g[0], g[1], g[2], g[3], g[4], g[5], g[6], g[7]);
+    println!(
+        "{m}x{n}x{k}: fwd zr/thc {} zc/thc {} zr/thr {} zc/thr {} | bwd gc/zr {} gc/zc {} gr/zr {} gr/zc {}",
+        g[0], g[1], g[2], g[3], g[4], g[5], g[6], g[7]
+    );
 }

@@ -4,7 +4,7 @@ use crate::batch::{Batch, Labels, Targets};
 use crate::error::{Error, Operand};
 use crate::gemm::{Destination, Product};
 use crate::kernel::{Layout, MAX_LANES, NO_LABEL, Real, Residual, Scores, SimdLevel, Want};
-use crate::schedule::{Parallelism, Plan};
+use crate::schedule::{Parallelism, Plan, Shape};
 use crate::workspace::BlockScratch;
 use core::ops::Range;
 use faer::{MatMut, MatRef};
@@ -148,7 +148,7 @@ impl<'a, T: Real> Problem<'a, T> {
         };
         let weights = self.weights.map(|weights| &weights[samples]);
         let block = Residual { scores, labels, weights, divisor: self.divisor, want, per_sample, losses };
-        residual(block, self.level, self.parallelism)
+        self.level.dispatch(block)
     }
 
     /// A block of scores as a matrix.
@@ -201,20 +201,6 @@ const PIECE_DEPTH: u32 = 3;
 /// Multiply-adds below which a product is not split further.
 const PIECE_WORK: usize = 1 << 18;
 
-/// Scores beyond which the softmax of a block is shared between threads, where its products are.
-const PIECE_SCORES: usize = 1 << 15;
-
-/// The residual kernel on a block. Sample by sample it is cut in halves, down to a size that follows from the shape.
-fn residual<T: Real>(block: Residual<'_, T>, level: SimdLevel, pieces: Parallelism) -> f64 {
-    let Scores { samples, classes, layout, .. } = block.scores;
-    if layout == Layout::ClassMajor || samples < 2 * MAX_LANES || samples * classes < PIECE_SCORES {
-        return level.dispatch(block);
-    }
-    let (a, b) = block.split_at((samples / 2).next_multiple_of(MAX_LANES));
-    let (a, b) = pieces.join(|| residual(a, level, pieces), || residual(b, level, pieces));
-    a + b
-}
-
 /// The samples without those that have weight 0 and features that are not finite, as runs of neighbours: their
 /// residual is 0, but 0·NaN and 0·∞ would poison a product.
 fn unpoisoned<'a, T: Real>(
@@ -252,7 +238,8 @@ pub(crate) fn residual_of_scores<T: Real>(
     check_scores(samples, classes)?;
     targets.labels().check(classes)?;
 
-    let plan = Plan::new::<T>(samples, 0, classes, None);
+    let shape = Shape { samples, features: 0, classes, size: size_of::<T>(), column_major: false };
+    let plan = Plan::new(shape, None);
     let mut scratch = BlockScratch::new();
     scratch.reserve(&plan)?;
     let problem = Problem {

@@ -5,7 +5,7 @@ use crate::block::{Gradient, Problem, check_scores};
 use crate::error::{Error, Operand};
 use crate::gemm::Destination;
 use crate::kernel::{Real, SimdLevel};
-use crate::schedule::{ByBlock, ByGroup, Parallelism, Plan, Run};
+use crate::schedule::{ByBlock, ByGroup, Parallelism, Plan, Run, Shape};
 use crate::workspace::{Parts, Workspace};
 use faer::{MatMut, MatRef, unzip, zip};
 
@@ -133,8 +133,10 @@ impl Objective {
     ) -> Result<f64, Error> {
         let divisor = self.check(batch, theta)?;
         check_output(Operand::Gradient, theta.shape(), gradient.shape())?;
-        let problem = self.problem(batch.features(), theta).of(batch, divisor);
-        let Parts { run, partials, losses } = workspace.reserve(problem.plan, problem.parallelism)?;
+        let mut problem = self.problem(batch.features(), theta).of(batch, divisor);
+        problem.plan = problem.plan.with_partials(gradient.row_stride() == 1);
+        let Parts { run, theta, partials, losses } = workspace.reserve(&problem)?;
+        let problem = Problem { theta, ..problem };
         if batch.samples() == 0 {
             gradient.fill(T::ZERO);
         }
@@ -164,7 +166,8 @@ impl Objective {
         check_theta(&x, theta)?;
         check_output(Operand::Probabilities, (x.samples(), theta.ncols()), out.shape())?;
         let problem = self.problem(x, theta);
-        let run = workspace.reserve(problem.plan, problem.parallelism)?.run;
+        let Parts { run, theta, .. } = workspace.reserve(&problem)?;
+        let problem = Problem { theta, ..problem };
         run.for_each_block(out, &|samples, out, scratch| problem.probabilities(samples, scratch, out));
         Ok(())
     }
@@ -186,7 +189,8 @@ impl Objective {
         check_theta(&x, theta)?;
         check_count(x.samples(), Operand::Labels, labels.len())?;
         let problem = self.problem(x, theta);
-        let run = workspace.reserve(problem.plan, problem.parallelism)?.run;
+        let Parts { run, theta, .. } = workspace.reserve(&problem)?;
+        let problem = Problem { theta, ..problem };
         run.for_each_block(labels, &|samples, labels, scratch| problem.predict(samples, scratch, labels));
         Ok(())
     }
@@ -203,7 +207,8 @@ impl Objective {
             check_count(batch.samples(), Operand::Losses, losses.len())?;
         }
         let problem = self.problem(batch.features(), theta).of(batch, divisor);
-        let Parts { run, losses, .. } = workspace.reserve(problem.plan, problem.parallelism)?;
+        let Parts { run, theta, losses, .. } = workspace.reserve(&problem)?;
+        let problem = Problem { theta, ..problem };
         run.for_each_block((ByBlock(losses), sample_losses), &|samples, (loss, sample_losses), scratch| {
             loss.0[0] = problem.loss(samples, scratch, sample_losses);
         });
@@ -224,9 +229,13 @@ impl Objective {
     /// What can be computed of features alone.
     fn problem<'a, T: Real>(&self, features: Features<'a, T>, theta: MatRef<'a, T>) -> Problem<'a, T> {
         let (samples, n) = (features.samples(), features.features());
-        let plan = Plan::new::<T>(samples, n, theta.ncols(), self.block_bytes);
+        let x = features.dense();
+        let column_major = x.row_stride().unsigned_abs() < x.col_stride().unsigned_abs();
+        let shape =
+            Shape { samples, features: n, classes: theta.ncols(), size: size_of::<T>(), column_major };
+        let plan = Plan::new(shape, self.block_bytes);
         Problem {
-            features: features.dense(),
+            features: x,
             theta,
             labels: None,
             weights: None,

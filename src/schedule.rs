@@ -75,32 +75,45 @@ const SERIAL_WORK: usize = 1 << 20;
 /// Most partial gradients: enough to keep 64 threads busy, and cheap to add up.
 const MAX_GROUPS: usize = 64;
 
-/// Scratch of a block, its part of X included: half of a second-level cache of 512 KiB.
+/// Scratch of a block, its part of X included: with the next block's part, which is fetched meanwhile, and the gradient
+/// it fits a second-level cache of 512 KiB.
 const BLOCK_BYTES: usize = 128 << 10;
 
-/// Scratch of a block where Θ does not fit the cache: it is streamed once a block, so blocks are tall.
+/// The same where X is column-major, so that the stretch of a column in a block is worth the page it is on.
+const COLUMN_MAJOR_BLOCK_BYTES: usize = 512 << 10;
+
+/// Bytes of a Θ that no longer fits the cache.
+const LARGE_THETA_BYTES: usize = 256 << 10;
+
+/// Scratch of a block where Θ is large: it is streamed once a block, so blocks are tall.
 const TALL_BLOCK_BYTES: usize = 48 << 20;
+
+/// What the cuts follow from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    pub(crate) samples: usize,
+    pub(crate) features: usize,
+    pub(crate) classes: usize,
+    /// Bytes of a number.
+    pub(crate) size: usize,
+    /// Whether the features of a sample lie far apart, and the samples of a feature side by side.
+    pub(crate) column_major: bool,
+}
 
 /// The shape of an evaluation, cut up.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
-    samples: usize,
-    features: usize,
-    classes: usize,
+    shape: Shape,
     rows: usize,
     groups: usize,
     layout: Layout,
     in_pieces: bool,
+    partials: bool,
 }
 
 impl Plan {
-    pub(crate) fn new<T>(
-        samples: usize,
-        features: usize,
-        classes: usize,
-        block_bytes: Option<usize>,
-    ) -> Self {
-        let size = size_of::<T>();
+    pub(crate) fn new(shape: Shape, block_bytes: Option<usize>) -> Self {
+        let Shape { samples, features, classes, size, column_major } = shape;
         let theta = features.saturating_mul(classes);
         let work = samples.saturating_mul(theta.saturating_add(8 * classes)).saturating_mul(2);
 
@@ -110,8 +123,12 @@ impl Plan {
         let in_pieces = affordable < 4 && wanted >= 4;
         let groups = if in_pieces { 1 } else { wanted.min(affordable).max(1) };
 
-        let tall = theta.saturating_mul(size) > BLOCK_BYTES;
-        let budget = block_bytes.unwrap_or(if tall { TALL_BLOCK_BYTES } else { BLOCK_BYTES });
+        let tall = theta.saturating_mul(size) > LARGE_THETA_BYTES;
+        let budget = block_bytes.unwrap_or(match (tall, column_major) {
+            (true, _) => TALL_BLOCK_BYTES,
+            (false, true) => COLUMN_MAJOR_BLOCK_BYTES,
+            (false, false) => BLOCK_BYTES,
+        });
         let per_row = if tall { classes.max(features / 4) } else { classes.saturating_add(features) };
         let rows = (budget / per_row.saturating_mul(size).max(1)).clamp(MAX_LANES, 1024);
         let rows = (rows / MAX_LANES * MAX_LANES).min(samples.div_ceil(groups)).max(1);
@@ -121,7 +138,7 @@ impl Plan {
         let class_major = classes <= FEW_CLASSES || rows >= MANY_SAMPLES;
         let layout = if class_major { Layout::ClassMajor } else { Layout::SampleMajor };
         let groups = groups.min(samples.div_ceil(rows)).max(1);
-        Self { samples, features, classes, rows, groups, layout, in_pieces }
+        Self { shape, rows, groups, layout, in_pieces, partials: false }
     }
 
     /// Whether there is anything for a second thread to do.
@@ -140,7 +157,7 @@ impl Plan {
     }
 
     pub(crate) fn blocks(&self) -> usize {
-        self.samples.div_ceil(self.rows)
+        self.shape.samples.div_ceil(self.rows)
     }
 
     /// The blocks of some neighbouring groups.
@@ -151,12 +168,24 @@ impl Plan {
 
     /// The samples of some neighbouring blocks.
     pub(crate) fn samples_of(&self, blocks: Range<usize>) -> Range<usize> {
-        (blocks.start * self.rows).min(self.samples)..(blocks.end * self.rows).min(self.samples)
+        (blocks.start * self.rows).min(self.shape.samples)..(blocks.end * self.rows).min(self.shape.samples)
     }
 
-    /// Shape of the partial gradients, side by side; none if there is only one, which can be the gradient itself.
+    /// With partial gradients, if there are several groups, or if the gradient itself does not lie as the products like
+    /// it best and is so small that another costs little.
+    pub(crate) fn with_partials(self, gradient_is_column_major: bool) -> Self {
+        let own = !gradient_is_column_major && self.shape.classes <= FEW_CLASSES;
+        Self { partials: self.groups > 1 || own, ..self }
+    }
+
+    /// Shape of the partial gradients, side by side; none if the gradient itself serves.
     pub(crate) fn partials(&self) -> Option<(usize, usize)> {
-        (self.groups > 1).then(|| (self.features, self.classes * self.groups))
+        self.partials.then(|| (self.shape.features, self.shape.classes * self.groups))
+    }
+
+    /// Whether to bring Θ into the order that the products like best: if it is not, and copying it costs little.
+    pub(crate) fn copies_theta(&self, theta_is_column_major: bool) -> bool {
+        !theta_is_column_major && self.shape.classes <= FEW_CLASSES && self.shape.samples > 1
     }
 
     pub(crate) fn layout(&self) -> Layout {
@@ -168,13 +197,13 @@ impl Plan {
         match self.layout {
             // One line more, so that the same sample of all classes does not fall into one set of the cache.
             Layout::ClassMajor => self.rows.next_multiple_of(MAX_LANES) + MAX_LANES,
-            Layout::SampleMajor => self.classes.next_multiple_of(MAX_LANES),
+            Layout::SampleMajor => self.shape.classes.next_multiple_of(MAX_LANES),
         }
     }
 
     pub(crate) fn scores_len(&self) -> usize {
         match self.layout {
-            Layout::ClassMajor => self.stride().saturating_mul(self.classes),
+            Layout::ClassMajor => self.stride().saturating_mul(self.shape.classes),
             Layout::SampleMajor => self.stride().saturating_mul(self.rows),
         }
     }

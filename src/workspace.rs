@@ -1,9 +1,10 @@
 //! Scratch that outlives an evaluation, so that the next one need not allocate.
 
 use crate::Error;
+use crate::block::Problem;
 use crate::kernel::{MAX_LANES, PerSample, Real};
-use crate::schedule::{Parallelism, Plan, Run};
-use faer::MatMut;
+use crate::schedule::{Plan, Run};
+use faer::{MatMut, MatRef};
 use std::sync::{Mutex, PoisonError};
 
 /// Scratch memory for evaluations, owned by the caller. Make it once, pass it to every call.
@@ -14,6 +15,7 @@ use std::sync::{Mutex, PoisonError};
 #[derive(Debug)]
 pub struct Workspace<T> {
     slots: Vec<Mutex<BlockScratch<T>>>,
+    theta: Vec<T>,
     partials: Vec<T>,
     losses: Vec<f64>,
 }
@@ -21,7 +23,7 @@ pub struct Workspace<T> {
 impl<T> Workspace<T> {
     /// An empty workspace. Allocates nothing.
     pub const fn new() -> Self {
-        Self { slots: Vec::new(), partials: Vec::new(), losses: Vec::new() }
+        Self { slots: Vec::new(), theta: Vec::new(), partials: Vec::new(), losses: Vec::new() }
     }
 
     /// Bytes it holds.
@@ -32,7 +34,7 @@ impl<T> Workspace<T> {
                 + slot.labels.capacity() * size_of::<u32>()
         };
         self.slots.iter().map(block).sum::<usize>()
-            + self.partials.capacity() * size_of::<T>()
+            + (self.theta.capacity() + self.partials.capacity()) * size_of::<T>()
             + self.losses.capacity() * size_of::<f64>()
     }
 }
@@ -44,11 +46,12 @@ impl<T> Default for Workspace<T> {
 }
 
 impl<T: Real> Workspace<T> {
-    /// Scratch to carry out a plan, for each thread that works on a block.
+    /// Scratch for a problem, for each thread that works on a block.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`].
-    pub(crate) fn reserve(&mut self, plan: Plan, parallelism: Parallelism) -> Result<Parts<'_, T>, Error> {
+    pub(crate) fn reserve<'a>(&'a mut self, problem: &Problem<'a, T>) -> Result<Parts<'a, T>, Error> {
+        let Problem { plan, parallelism, theta, .. } = *problem;
         let slots = if plan.in_pieces() { 1 } else { parallelism.threads() };
         if self.slots.len() < slots {
             let more = slots - self.slots.len();
@@ -66,8 +69,17 @@ impl<T: Real> Workspace<T> {
                 Some(MatMut::from_column_major_slice_mut(data, rows, cols))
             }
         };
+        let theta = if plan.copies_theta(theta.row_stride() == 1) {
+            let (rows, cols) = theta.shape();
+            let data = aligned(&mut self.theta, rows.saturating_mul(cols))?;
+            MatMut::from_column_major_slice_mut(&mut *data, rows, cols).copy_from(theta);
+            MatRef::from_column_major_slice(data, rows, cols)
+        } else {
+            theta
+        };
         Ok(Parts {
             run: Run { plan, parallelism, slots: &self.slots[..slots] },
+            theta,
             partials,
             losses: &mut self.losses[..plan.blocks()],
         })
@@ -78,6 +90,8 @@ impl<T: Real> Workspace<T> {
 pub(crate) struct Parts<'a, T> {
     /// The plan with scratch for its blocks.
     pub(crate) run: Run<'a, T>,
+    /// Θ, or a copy of it that the products can read faster.
+    pub(crate) theta: MatRef<'a, T>,
     /// The partial gradients, side by side; none if the gradient itself serves.
     pub(crate) partials: Option<MatMut<'a, T>>,
     /// The loss of each block.

@@ -339,7 +339,8 @@ fn scratch_that_cannot_be_had<T: Float>() {
     let error = objective.loss(&batch, theta, &mut Workspace::new()).unwrap_err();
     let Error::OutOfMemory { bytes } = error else { panic!("{error:?}") };
     let scores = m * k * size_of::<T>();
-    assert!((scores..scores + scores / 100).contains(&bytes), "{bytes} for {scores} bytes of scores");
+    // A class has 16 places more than samples.
+    assert!((scores..=scores + scores / 64 + 4096).contains(&bytes), "{bytes} for {scores} bytes of scores");
 
     losses_refused(error, objective, &batch, theta);
     refused(error, Outputs::<T>::new((0, 0), m, (0, 0)), |out, workspace| {

@@ -64,19 +64,6 @@ pub(crate) struct PerSample<'a, T> {
     pub(crate) tail: &'a mut [T],
 }
 
-impl<T> PerSample<'_, T> {
-    fn split_at(self, samples: usize) -> (Self, Self) {
-        let (label_score, label_score_1) = self.label_score.split_at_mut(samples);
-        let (coefficient, coefficient_1) = self.coefficient.split_at_mut(samples);
-        let (top, top_1) = self.top.split_at_mut(samples);
-        let (tail, tail_1) = self.tail.split_at_mut(samples);
-        (
-            Self { label_score, coefficient, top, tail },
-            Self { label_score: label_score_1, coefficient: coefficient_1, top: top_1, tail: tail_1 },
-        )
-    }
-}
-
 /// What is wanted of a block.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Want {
@@ -119,31 +106,7 @@ impl<T: Logarithm> WithSimd for Residual<'_, T> {
 }
 
 impl<'a, T: Logarithm> Residual<'a, T> {
-    /// The first samples, a multiple of [`MAX_LANES`], and the rest. Sample-major only.
-    pub(crate) fn split_at(self, samples: usize) -> (Self, Self) {
-        debug_assert_eq!(self.scores.layout, Layout::SampleMajor);
-        let Scores { data, layout, stride, samples: all, classes } = self.scores;
-        let (data_0, data_1) = data.split_at_mut(samples * stride);
-        let scores = |data, samples| Scores { data, layout, stride, samples, classes };
-        let (labels_0, labels_1) = self.labels.split_at(samples);
-        let (weights_0, weights_1) = self.weights.map(|w| w.split_at(samples)).unzip();
-        let (losses_0, losses_1) = self.losses.map(|l| l.split_at_mut(samples)).unzip();
-        let (per_sample_0, per_sample_1) = self.per_sample.split_at(samples);
-        let part = |scores, labels, weights, per_sample, losses| Self {
-            scores,
-            labels,
-            weights,
-            divisor: self.divisor,
-            want: self.want,
-            per_sample,
-            losses,
-        };
-        (
-            part(scores(data_0, samples), labels_0, weights_0, per_sample_0, losses_0),
-            part(scores(data_1, all - samples), labels_1, weights_1, per_sample_1, losses_1),
-        )
-    }
-
+    /// Sets the coefficients, and makes samples of weight 0 harmless.
     #[inline(always)]
     fn set_coefficients(&mut self) {
         self.per_sample.coefficient.fill(T::from_f64(1.0 / self.divisor));

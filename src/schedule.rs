@@ -134,7 +134,7 @@ impl Plan {
         let rows = (rows / MAX_LANES * MAX_LANES).min(samples.div_ceil(groups)).max(1);
         // Blocks of the same size, but for the last.
         let blocks = samples.div_ceil(rows).max(1);
-        let rows = samples.div_ceil(blocks).next_multiple_of(MAX_LANES).min(rows);
+        let rows = samples.div_ceil(blocks).next_multiple_of(MAX_LANES).clamp(1, rows);
         let class_major = classes <= FEW_CLASSES || rows >= MANY_SAMPLES;
         let layout = if class_major { Layout::ClassMajor } else { Layout::SampleMajor };
         let groups = groups.min(samples.div_ceil(rows)).max(1);

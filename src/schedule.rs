@@ -1,7 +1,7 @@
 //! How an evaluation is cut up: block sizes, partial gradients, who runs what, and the order of every sum.
 //!
-//! Everything here follows from the shape (m, n, K, the size of T) and `block_bytes` alone, never from the number of
-//! threads: so the bits of the result do not either. There are two ways to use threads:
+//! Everything here follows from the [`Shape`] and `block_bytes` alone, never from the number of threads: so the bits of
+//! the result do not either. There are two ways to use threads:
 //!
 //! - **Groups.** The blocks are dealt to groups of neighbours, each with a partial gradient of its own, and the groups to
 //!   threads. At the end the partials are added in their order.
@@ -203,6 +203,7 @@ impl Plan {
 
     pub(crate) fn scores_len(&self) -> usize {
         match self.layout {
+            _ if self.shape.samples == 0 => 0,
             Layout::ClassMajor => self.stride().saturating_mul(self.shape.classes),
             Layout::SampleMajor => self.stride().saturating_mul(self.rows),
         }

@@ -16,6 +16,7 @@ for_each_float!(
     large_shapes,
     every_schedule,
     layouts,
+    narrow_products,
     repeated_and_overlapping_features,
     label_types,
     mean_does_not_depend_on_the_scale_of_the_weights,
@@ -131,6 +132,40 @@ fn layouts<T: Float>() {
                     expected.check_probabilities(probabilities.view(), &what);
                     assert!(probabilities.outside_untouched(), "{}", what());
                 }
+            }
+        }
+    }
+}
+
+/// Few classes, and rows or columns of X around the registers, strips and stretches of the kernels for narrow products,
+/// in every layout and at every level: each number of classes in a tile, with and without a register that is shared.
+fn narrow_products<T: Float>() {
+    let shapes = [
+        (65, 16, 1),
+        (33, 17, 2),
+        (130, 64, 3),
+        (64, 70, 4),
+        (17, 129, 5),
+        (80, 100, 6),
+        (70, 54, 7),
+        (48, 784, 10),
+        (20, 1100, 13),
+        (5, 2100, 20),
+        (1, 65, 32),
+        (129, 65, 33),
+    ];
+    for (m, n, k) in shapes {
+        let problem = Problem::<T>::random(m, n, k);
+        let expected = Expected::of(&problem, true);
+        for layout in Layout::ALL {
+            let x = Laid::new(problem.x.as_ref(), layout);
+            let batch = Batch::new(x.view(), &problem.labels).unwrap();
+            let batch = batch.with_sample_weights(&problem.weights).unwrap();
+            for level in levels() {
+                let objective = Objective::default().simd_level(level).parallelism(Parallelism::Serial);
+                let theta = problem.theta.as_ref();
+                let found = Everything::of(&objective, &batch, x.view(), theta, &mut Workspace::new());
+                expected.check(&found, &|| format!("{m}×{n}×{k}, {layout:?}, {level:?}"));
             }
         }
     }

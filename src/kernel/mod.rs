@@ -68,7 +68,8 @@ pub fn log_softmax<T: Real>(x: &mut [T]) {
 ///
 /// # Errors
 /// [`Error::SampleCount`] if `targets` and `scores` differ in m, [`Error::NoClasses`] if K = 0,
-/// [`Error::LabelOutOfRange`]. Nothing is written then.
+/// [`Error::LabelOutOfRange`], and [`Error::TooManyScores`] or [`Error::OutOfMemory`] if the shapes are beyond this
+/// machine. Nothing is written then.
 ///
 /// ```
 /// use faer::mat;

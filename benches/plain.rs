@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use support::{Data, SHAPES, Scalar, Shape, plain};
 
 /// Time to spend on each shape and type, about.
-const BUDGET: Duration = Duration::from_secs(2);
+const BUDGET: Duration = Duration::from_secs(4);
 
 fn main() -> Result<(), Box<dyn Error>> {
     let names: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();

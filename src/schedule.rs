@@ -3,16 +3,17 @@
 //! Everything here follows from the [`Shape`] and `block_bytes` alone, never from the number of threads: so the bits of
 //! the result do not either. There are two ways to use threads:
 //!
-//! - **Groups.** The blocks are dealt to groups of neighbours, each with a partial gradient of its own, and the groups to
-//!   threads. At the end the partials are added in their order.
+//! - **Groups.** The blocks are dealt to groups of neighbours, each with a partial gradient of its own. Every thread takes
+//!   the next group until there is none left. At the end the partials are added in their order.
 //! - **Pieces.** Where K·n is so large that partial gradients would cost more than they bring, there is one group; its
 //!   blocks run in order, and the threads split each product of a block into pieces of its result.
 
 use crate::kernel::{Layout, MAX_LANES};
 use crate::workspace::BlockScratch;
 use core::ops::Range;
+use core::sync::atomic::{AtomicUsize, Ordering};
 use faer::MatMut;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Who does the work.
 ///
@@ -41,7 +42,7 @@ impl Parallelism {
     }
 
     /// Runs `f` where a later [`join`](Self::join) does not have to enter the pool again.
-    pub(crate) fn enter<A: Send>(self, f: impl FnOnce() -> A + Send) -> A {
+    fn enter<A: Send>(self, f: impl FnOnce() -> A + Send) -> A {
         self.join(f, || ()).0
     }
 
@@ -53,13 +54,42 @@ impl Parallelism {
         }
     }
 
-    /// Which of them this is.
-    fn thread(self) -> usize {
+    /// Calls `work` with 0 here, and with 1, 2, … below `count` on other threads as these become free. Each call takes
+    /// of what is to do until nothing is left, so one that starts late is no loss: nobody waits for it to start, but
+    /// where the caller is no thread of the pool.
+    fn share(self, count: usize, work: &(impl Fn(usize) + Sync)) {
         match self {
-            Self::Serial => 0,
-            Self::Rayon => rayon::current_thread_index().unwrap_or(0),
+            Self::Rayon if count > 1 && rayon::current_thread_index().is_some() => from_pool(0..count, work),
+            Self::Rayon if count > 1 => from_outside(count, work),
+            _ => work(0),
         }
     }
+}
+
+fn from_pool(ids: Range<usize>, work: &(impl Fn(usize) + Sync)) {
+    if ids.len() == 1 {
+        return work(ids.start);
+    }
+    // A job that no thread has come for is taken back by the one that offered it.
+    rayon::join(|| work(ids.start), || from_pool(ids.start + 1..ids.end, work));
+}
+
+fn from_outside(count: usize, work: &(impl Fn(usize) + Sync)) {
+    /// Turns of the waiting loop, some 100 µs: longer than a thread takes to wake, so that the caller need not be woken.
+    const TURNS: usize = 1 << 8;
+    let pending = AtomicUsize::new(count - 1);
+    rayon::in_place_scope(|scope| {
+        for id in 1..count {
+            let pending = &pending;
+            scope.spawn(move |_| {
+                work(id);
+                pending.fetch_sub(1, Ordering::Release);
+            });
+        }
+        work(0);
+        let is_pending = |_: &usize| pending.load(Ordering::Acquire) > 0;
+        (0..TURNS).take_while(is_pending).for_each(|_| std::thread::yield_now());
+    });
 }
 
 /// Classes up to which lanes run across samples however few there are.
@@ -69,8 +99,11 @@ const FEW_CLASSES: usize = 128;
 /// with the scores in that order, by up to a fifth. With fewer samples, too many lanes would be idle.
 const MANY_SAMPLES: usize = 64;
 
-/// Multiply-adds below which threads cost more than they bring: some 20 µs of one core.
-const SERIAL_WORK: usize = 1 << 20;
+/// Multiply-adds below which threads cost more than they bring: some 40 µs of one core.
+const SERIAL_WORK: usize = 1 << 21;
+
+/// Multiply-adds of a group, so that a thread that wakes late still finds some left: some 10 µs.
+const GROUP_WORK: usize = 1 << 19;
 
 /// Most partial gradients: enough to keep 64 threads busy, and cheap to add up.
 const MAX_GROUPS: usize = 64;
@@ -119,7 +152,7 @@ impl Plan {
 
         // A partial gradient costs writing and adding K·n numbers; a group of m/groups samples reads n·m/groups.
         let affordable = samples / (8 * classes.max(1));
-        let wanted = (work / SERIAL_WORK).clamp(1, MAX_GROUPS);
+        let wanted = if work < SERIAL_WORK { 1 } else { (work / GROUP_WORK).clamp(1, MAX_GROUPS) };
         let in_pieces = affordable < 4 && wanted >= 4;
         let groups = if in_pieces { 1 } else { wanted.min(affordable).max(1) };
 
@@ -289,7 +322,18 @@ impl<T: Send> Run<'_, T> {
         out: O,
         work: &(impl Fn(Range<usize>, O, &mut BlockScratch<T>) + Sync),
     ) {
-        self.parallelism.enter(|| self.groups(0..self.plan.groups, out, work));
+        let queue = Mutex::new(Queue { next: 0, out: Some(out) });
+        let take_all = |id: usize| {
+            let mut scratch = locked(&self.slots[id]);
+            while let Some((blocks, out)) = self.take(&queue) {
+                work(blocks, out, &mut scratch);
+            }
+        };
+        if self.plan.in_pieces {
+            self.parallelism.enter(|| take_all(0));
+        } else {
+            self.parallelism.share(self.slots.len().min(self.plan.groups), &take_all);
+        }
     }
 
     /// Every block once: its samples, its part of `out`, and scratch.
@@ -308,23 +352,27 @@ impl<T: Send> Run<'_, T> {
         });
     }
 
-    fn groups<O: Split>(
-        &self,
-        groups: Range<usize>,
-        out: O,
-        work: &(impl Fn(Range<usize>, O, &mut BlockScratch<T>) + Sync),
-    ) {
-        if groups.len() <= 1 {
-            // A block whose products are split runs alone, in the first slot.
-            let slot = if self.plan.in_pieces { 0 } else { self.parallelism.thread() };
-            let mut scratch = self.slots[slot].lock().unwrap_or_else(PoisonError::into_inner);
-            return work(self.plan.blocks_of(groups), out, &mut scratch);
+    /// The next group's blocks and its part of what is written.
+    fn take<O: Split>(&self, queue: &Mutex<Queue<O>>) -> Option<(Range<usize>, O)> {
+        let mut queue = locked(queue);
+        let group = queue.next;
+        if group == self.plan.groups {
+            return None;
         }
-        let half = groups.start..groups.start + groups.len() / 2;
-        let blocks = self.plan.blocks_of(half.clone());
+        let blocks = self.plan.blocks_of(group..group + 1);
         let samples = self.plan.samples_of(blocks.clone()).len();
-        let (a, b) = out.split(Cut { groups: half.len(), blocks: blocks.len(), samples });
-        let rest = half.end..groups.end;
-        self.parallelism.join(|| self.groups(half, a, work), || self.groups(rest, b, work));
+        let (own, others) = queue.out.take()?.split(Cut { groups: 1, blocks: blocks.len(), samples });
+        *queue = Queue { next: group + 1, out: Some(others) };
+        Some((blocks, own))
     }
+}
+
+/// The groups that nobody has taken yet, and what they write.
+struct Queue<O> {
+    next: usize,
+    out: Option<O>,
+}
+
+fn locked<A>(mutex: &Mutex<A>) -> MutexGuard<'_, A> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

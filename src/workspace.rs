@@ -11,7 +11,8 @@ use std::sync::{Mutex, PoisonError};
 ///
 /// It grows to what the largest evaluation so far needed and then stays: a call whose shapes are not larger than those
 /// of an earlier one allocates nothing. (Two things outside this crate can: a thread's first matrix product reserves
-/// faer's packing buffer, and a call that enters a rayon pool from outside makes rayon grow its queue now and then.)
+/// faer's packing buffer, and for a call from outside a rayon pool, rayon makes a small job for each thread that helps.
+/// In `ThreadPool::install` it does not.)
 #[derive(Debug)]
 pub struct Workspace<T> {
     slots: Vec<Mutex<BlockScratch<T>>>,

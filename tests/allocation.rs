@@ -62,7 +62,7 @@ fn every_entry_point<T: Float>(pool: &ThreadPool) {
                     format!("{call}, {name}, {}, {parallelism:?} of {threads}", size_of::<T>())
                 };
                 let workspace = &mut workspace;
-                // Inside the pool: a call from outside would make rayon grow its queue now and then.
+                // Inside the pool: for a call from outside rayon makes jobs.
                 pool.install(|| {
                     allocates_nothing(&what("loss_and_gradient"), || {
                         let gradient = gradient.as_mut();

@@ -30,6 +30,12 @@ pub(crate) struct Gradient<'a, T> {
     pub(crate) held: Destination,
 }
 
+/// The next block's features as one of the products of this block reads its own.
+struct Next<'a, T> {
+    for_scores: Option<MatRef<'a, T>>,
+    for_gradient: Option<MatRef<'a, T>>,
+}
+
 impl<'a, T: Real> Problem<'a, T> {
     /// With labels and weights, and a divisor of the gradient.
     pub(crate) fn of(self, batch: &Batch<'a, T>, divisor: f64) -> Self {
@@ -43,15 +49,22 @@ impl<'a, T: Real> Problem<'a, T> {
         scratch: &mut BlockScratch<T>,
         gradient: Gradient<'_, T>,
     ) -> f64 {
-        let loss = self.softmax(samples.clone(), scratch, Want::Residual, None);
+        let next = self.next(samples.end);
+        self.scores(samples.clone(), scratch, next.for_scores);
+        let loss = self.softmax_of_scores(samples.clone(), scratch, Want::Residual, None);
         let residual = self.view(samples.len(), scratch);
         let mut held = gradient.held;
         let mut matrix = gradient.matrix;
-        let next = self.next(samples.end);
         for run in unpoisoned(self.features, self.weights, samples.clone()) {
             let x = self.features.subrows(run.start, run.len());
             let r = residual.as_ref().subrows(run.start - samples.start, run.len());
-            self.product(Product { dst: matrix.as_mut(), held, a: x.transpose(), b: r, next });
+            self.product(Product {
+                dst: matrix.as_mut(),
+                held,
+                a: x.transpose(),
+                b: r,
+                next: next.for_gradient,
+            });
             held = Destination::Add;
         }
         if held == Destination::Replace {
@@ -83,7 +96,7 @@ impl<'a, T: Real> Problem<'a, T> {
 
     /// The class of the largest score of some samples, the lowest of several; NaN is never the largest.
     pub(crate) fn predict(&self, samples: Range<usize>, scratch: &mut BlockScratch<T>, out: &mut [u32]) {
-        self.scores(samples.clone(), scratch);
+        self.scores(samples.clone(), scratch, None);
         let scores = self.view(samples.len(), scratch);
         for (i, label) in out.iter_mut().enumerate() {
             let mut top = None;
@@ -99,19 +112,23 @@ impl<'a, T: Real> Problem<'a, T> {
     }
 
     /// Z = X Θ of some samples.
-    fn scores(&self, samples: Range<usize>, scratch: &mut BlockScratch<T>) {
+    fn scores(&self, samples: Range<usize>, scratch: &mut BlockScratch<T>, next: Option<MatRef<'_, T>>) {
         let x = self.features.subrows(samples.start, samples.len());
         let dst = self.view(samples.len(), scratch);
-        self.product(Product { dst, held: Destination::Replace, a: x, b: self.theta, next: None });
+        self.product(Product { dst, held: Destination::Replace, a: x, b: self.theta, next });
     }
 
-    /// The features of the block that starts at a sample, turned as the gradient's product reads them, if it is of use
-    /// to fetch them early: not if a row is so short that the processor foresees the next by itself.
-    fn next(&self, start: usize) -> Option<MatRef<'a, T>> {
+    /// The features of the block that starts at a sample, for the product that is to fetch them early.
+    fn next(&self, start: usize) -> Next<'a, T> {
+        /// Rows up to which it is better to fetch one after the other: the product of the scores can.
         const SHORT_ROW_BYTES: usize = 1 << 10;
         let count = self.plan.rows().min(self.features.nrows() - start);
-        let long = self.features.ncols() * size_of::<T>() > SHORT_ROW_BYTES;
-        (count > 0 && long).then(|| self.features.subrows(start, count).transpose())
+        let next = self.features.subrows(start, count);
+        match self.features.ncols() * size_of::<T>() {
+            _ if count == 0 => Next { for_scores: None, for_gradient: None },
+            ..=SHORT_ROW_BYTES => Next { for_scores: Some(next), for_gradient: None },
+            _ => Next { for_scores: None, for_gradient: Some(next.transpose()) },
+        }
     }
 
     /// The scores of some samples, and in their place what is wanted of them.
@@ -122,7 +139,7 @@ impl<'a, T: Real> Problem<'a, T> {
         want: Want,
         losses: Option<&mut [T]>,
     ) -> f64 {
-        self.scores(samples.clone(), scratch);
+        self.scores(samples.clone(), scratch, None);
         self.softmax_of_scores(samples, scratch, want, losses)
     }
 

@@ -19,7 +19,7 @@ pub(crate) struct Product<'a, T> {
     pub(crate) held: Destination,
     pub(crate) a: MatRef<'a, T>,
     pub(crate) b: MatRef<'a, T>,
-    /// What will be read soon in the place of A: it may be fetched from memory meanwhile.
+    /// What will be read soon in the place of A, or some rows of it: it may be fetched from memory meanwhile.
     pub(crate) next: Option<MatRef<'a, T>>,
 }
 

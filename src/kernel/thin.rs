@@ -86,6 +86,45 @@ fn prefetch<T>(x: &T) {
     }
 }
 
+/// Asks for contiguous rows, a few cache lines at each step: as many steps as a product has tiles, since one alone has
+/// not the time that memory needs.
+struct Ahead<'a, T> {
+    rows: Option<MatRef<'a, T>>,
+    row: usize,
+    column: usize,
+    lines_per_step: usize,
+}
+
+impl<'a, T> Ahead<'a, T> {
+    /// Numbers in a cache line.
+    const LINE: usize = 64 / size_of::<T>();
+
+    #[inline(always)]
+    fn new(rows: Option<MatRef<'a, T>>, steps: usize) -> Self {
+        let rows = rows.filter(|rows| rows.col_stride() == 1);
+        let lines = rows.map_or(0, |rows| rows.nrows() * rows.ncols().div_ceil(Self::LINE));
+        Self { rows, row: 0, column: 0, lines_per_step: lines.div_ceil(steps.max(1)) }
+    }
+
+    #[inline(always)]
+    fn step(&mut self) {
+        let Some(rows) = self.rows else { return };
+        let mut left = self.lines_per_step;
+        while left > 0 && self.row < rows.nrows() {
+            let rest = &column(rows.row(self.row).transpose())[self.column..];
+            let lines = left.min(rest.len().div_ceil(Self::LINE));
+            for line in 0..lines {
+                prefetch(&rest[line * Self::LINE]);
+            }
+            left -= lines;
+            self.column += lines * Self::LINE;
+            if self.column >= rows.ncols() {
+                (self.row, self.column) = (self.row + 1, 0);
+            }
+        }
+    }
+}
+
 /// Most columns of a tile.
 const MOST_COLUMNS: usize = 6;
 
@@ -125,8 +164,11 @@ fn lines_of<T>(a: MatRef<'_, T>) -> [&[T]; LINES] {
 
 #[inline(always)]
 fn dot<T: Lanes, S: Simd>(simd: S, product: Product<'_, T>) {
-    let Product { mut dst, held, a, b, .. } = product;
+    let Product { mut dst, held, a, b, next } = product;
     let (rows, columns, depth) = (dst.nrows(), dst.ncols(), a.ncols());
+    let stretches = depth.div_ceil(STRETCH_BYTES / size_of::<T>());
+    // Tiles have at most four rows.
+    let mut ahead = Ahead::new(next, rows.div_ceil(4) * columns.div_ceil(MOST_COLUMNS) * stretches);
     let mut sums = [[Vector::splat(simd, T::ZERO); MAX_LANES]; MOST_COLUMNS];
     for start in (0..rows).step_by(LINES) {
         let count = LINES.min(rows - start);
@@ -135,7 +177,6 @@ fn dot<T: Lanes, S: Simd>(simd: S, product: Product<'_, T>) {
         let last = lines[count - 1];
         lines[count..].fill(last);
         // Stretches of the lines, so that a tile's columns stay in the first cache while the lines pass by.
-        let stretches = depth.div_ceil(STRETCH_BYTES / size_of::<T>());
         let bound = |stretch: usize| {
             if stretch == stretches { depth } else { depth * stretch / stretches / MAX_LANES * MAX_LANES }
         };
@@ -151,9 +192,9 @@ fn dot<T: Lanes, S: Simd>(simd: S, product: Product<'_, T>) {
                 );
                 // As many sums as there are registers for, beside a row's and a column's.
                 if S::REGISTER_COUNT >= 32 || COLUMNS <= 3 {
-                    dot_groups::<T, S, 4, COLUMNS>(simd, dst, held, &lines, columns, &mut sums);
+                    dot_groups::<T, S, 4, COLUMNS>(simd, dst, held, &lines, columns, &mut sums, &mut ahead);
                 } else {
-                    dot_groups::<T, S, 2, COLUMNS>(simd, dst, held, &lines, columns, &mut sums);
+                    dot_groups::<T, S, 2, COLUMNS>(simd, dst, held, &lines, columns, &mut sums, &mut ahead);
                 }
             });
         }
@@ -169,6 +210,7 @@ fn dot_groups<T: Lanes, S: Simd, const ROWS: usize, const COLUMNS: usize>(
     lines: &[&[T]; LINES],
     columns: [&[T]; COLUMNS],
     sums: &mut [[Vector<T, S>; MAX_LANES]; MOST_COLUMNS],
+    ahead: &mut Ahead<'_, T>,
 ) {
     let lanes = Vector::<T, S>::COUNT;
     let depth = columns[0].len();
@@ -190,6 +232,7 @@ fn dot_groups<T: Lanes, S: Simd, const ROWS: usize, const COLUMNS: usize>(
                     #[inline(always)]
                     |i| lines[start + group + r + i * apart],
                 );
+                ahead.step();
                 let mut tile = dot_tile(simd, rows, columns, whole);
                 if whole < depth {
                     let x: [Vector<T, S>; ROWS] = core::array::from_fn(

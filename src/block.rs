@@ -118,14 +118,15 @@ impl<'a, T: Real> Problem<'a, T> {
         self.product(Product { dst, held: Destination::Replace, a: x, b: self.theta, next });
     }
 
-    /// The features of the block that starts at a sample, for the product that is to fetch them early.
+    /// The features of the block that starts at a sample, for the product that is to fetch them early, if it is of use:
+    /// not where the features of a sample lie apart.
     fn next(&self, start: usize) -> Next<'a, T> {
         /// Rows up to which it is better to fetch one after the other: the product of the scores can.
         const SHORT_ROW_BYTES: usize = 1 << 10;
         let count = self.plan.rows().min(self.features.nrows() - start);
         let next = self.features.subrows(start, count);
         match self.features.ncols() * size_of::<T>() {
-            _ if count == 0 => Next { for_scores: None, for_gradient: None },
+            _ if count == 0 || next.col_stride() != 1 => Next { for_scores: None, for_gradient: None },
             ..=SHORT_ROW_BYTES => Next { for_scores: Some(next), for_gradient: None },
             _ => Next { for_scores: None, for_gradient: Some(next.transpose()) },
         }

@@ -1,8 +1,8 @@
 //! Samples with their targets: [`Features`], [`Targets`], [`Batch`]. All checks that need no Θ are made here, once.
 
-use crate::kernel::Real;
+use crate::kernel::{NO_LABEL, Real};
+use crate::options::Options;
 use crate::{Error, error::Operand};
-use core::marker::PhantomData;
 use core::ops::Range;
 use faer::{Mat, MatRef};
 
@@ -42,24 +42,100 @@ impl<'a, T> From<&'a Mat<T>> for Features<'a, T> {
     }
 }
 
-/// What the samples should be recognised as: class labels, one a sample, in 0..K.
+/// What the samples should be recognised as: class labels, one a sample, in 0..K; or soft targets, a probability for
+/// each class and sample (m×K).
 ///
-/// From a slice of `u8`, `u16`, `u32`, `u64`, `usize`, `i32` or `i64`, without copying.
+/// Labels from a slice of `u8`, `u16`, `u32`, `u64`, `usize`, `i32` or `i64`, soft targets from a [`MatRef`] of any
+/// strides or a reference to a [`Mat`]; neither is copied.
 #[derive(Clone, Copy, Debug)]
-pub struct Targets<'a, T> {
-    labels: Labels<'a>,
-    scalar: PhantomData<&'a T>,
+pub struct Targets<'a, T>(Kind<'a, T>);
+
+/// The two kinds of targets.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Kind<'a, T> {
+    Labels(Labels<'a>),
+    Soft(MatRef<'a, T>),
 }
 
-impl<'a, T> Targets<'a, T> {
+impl<'a, T: Copy> Targets<'a, T> {
     /// m.
     pub fn samples(&self) -> usize {
-        self.labels.len()
+        match self.0 {
+            Kind::Labels(labels) => labels.len(),
+            Kind::Soft(targets) => targets.nrows(),
+        }
     }
 
-    pub(crate) fn labels(&self) -> Labels<'a> {
-        self.labels
+    pub(crate) fn kind(&self) -> Kind<'a, T> {
+        self.0
     }
+}
+
+impl<'a, T> From<MatRef<'a, T>> for Targets<'a, T> {
+    fn from(targets: MatRef<'a, T>) -> Self {
+        Self(Kind::Soft(targets))
+    }
+}
+
+impl<'a, T> From<&'a Mat<T>> for Targets<'a, T> {
+    fn from(targets: &'a Mat<T>) -> Self {
+        targets.as_ref().into()
+    }
+}
+
+impl<T: Real> Targets<'_, T> {
+    /// What a check that needs no K finds.
+    ///
+    /// # Errors
+    /// [`Error::InvalidTarget`], [`Error::TargetSum`].
+    fn summary(&self) -> Result<Summary, Error> {
+        let targets = match self.0 {
+            Kind::Labels(labels) => return Ok(Summary { bounds: labels.bounds() }),
+            Kind::Soft(targets) => targets,
+        };
+        for (sample, row) in targets.row_iter().enumerate() {
+            let mut sum = 0.0;
+            for (class, value) in row.iter().map(|t| t.to_f64()).enumerate() {
+                if !(value >= 0.0 && value.is_finite()) {
+                    return Err(Error::InvalidTarget { sample, class, value });
+                }
+                sum += value;
+            }
+            if (sum - 1.0).abs() > T::MACHINE_EPSILON.sqrt() && targets.ncols() > 0 {
+                return Err(Error::TargetSum { sample, sum });
+            }
+        }
+        Ok(Summary { bounds: None })
+    }
+
+    /// Whether they are for these classes.
+    ///
+    /// # Errors
+    /// [`Error::LabelOutOfRange`], [`Error::TargetShape`].
+    fn check(&self, summary: &Summary, classes: usize, ignore: Option<i64>) -> Result<(), Error> {
+        match self.0 {
+            Kind::Labels(labels) => labels.check(summary.bounds, classes, ignore),
+            Kind::Soft(targets) if targets.ncols() == classes => Ok(()),
+            Kind::Soft(targets) => {
+                Err(Error::TargetShape { expected: (targets.nrows(), classes), found: targets.shape() })
+            }
+        }
+    }
+
+    /// Both checks.
+    ///
+    /// # Errors
+    /// Those of both.
+    pub(crate) fn check_all(&self, classes: usize) -> Result<(), Error> {
+        self.check(&self.summary()?, classes, None)
+    }
+}
+
+/// What a batch remembers of its targets.
+#[derive(Clone, Copy, Debug)]
+struct Summary {
+    /// The smallest and the largest label.
+    bounds: Option<(i128, i128)>,
 }
 
 macro_rules! labels {
@@ -90,12 +166,24 @@ macro_rules! labels {
                 }
             }
 
-            /// The first label outside 0..classes, and its sample.
-            fn first_outside(&self, classes: usize) -> Option<(usize, i128)> {
-                let outside = |label: i128| label < 0 || label >= classes as i128;
+            /// The first label outside 0..classes that is not to be ignored, and its sample.
+            fn first_outside(&self, classes: usize, ignore: Option<i64>) -> Option<(usize, i128)> {
+                let ignore = ignore.map(i128::from);
+                let outside =
+                    |label: i128| (label < 0 || label >= classes as i128) && Some(label) != ignore;
                 match self {
                     $(Self::$variant(labels) => {
                         labels.iter().map(|&label| label as i128).enumerate().find(|&(_, label)| outside(label))
+                    })*
+                }
+            }
+
+            /// Calls `f` with the place of each label of some samples that is `which`.
+            pub(crate) fn for_each_equal(&self, samples: Range<usize>, which: i64, mut f: impl FnMut(usize)) {
+                match self {
+                    $(Self::$variant(labels) => {
+                        let same = |&(_, label): &(usize, &$t)| *label as i128 == i128::from(which);
+                        labels[samples].iter().enumerate().filter(same).for_each(|(i, _)| f(i));
                     })*
                 }
             }
@@ -115,7 +203,7 @@ macro_rules! labels {
         $(
             impl<'a, T> From<&'a [$t]> for Targets<'a, T> {
                 fn from(labels: &'a [$t]) -> Self {
-                    Self { labels: Labels::$variant(labels), scalar: PhantomData }
+                    Self(Kind::Labels(Labels::$variant(labels)))
                 }
             }
 
@@ -137,19 +225,17 @@ macro_rules! labels {
 labels!(U8(u8), U16(u16), U32(u32), U64(u64), Usize(usize), I32(i32), I64(i64));
 
 impl Labels<'_> {
-    /// Whether all are in 0..classes.
+    /// Whether all are in 0..classes, but those that are to be ignored.
     ///
     /// # Errors
     /// [`Error::LabelOutOfRange`] with the first that is not.
-    pub(crate) fn check(&self, classes: usize) -> Result<(), Error> {
-        self.check_bounded(self.bounds(), classes)
-    }
-
-    fn check_bounded(&self, bounds: Option<(i128, i128)>, classes: usize) -> Result<(), Error> {
+    fn check(&self, bounds: Option<(i128, i128)>, classes: usize, ignore: Option<i64>) -> Result<(), Error> {
         match bounds {
             Some((low, high)) if low < 0 || high >= classes as i128 => {
-                let (sample, label) = self.first_outside(classes).unwrap_or((0, low));
-                Err(Error::LabelOutOfRange { sample, label, classes })
+                match self.first_outside(classes, ignore) {
+                    Some((sample, label)) => Err(Error::LabelOutOfRange { sample, label, classes }),
+                    None => Ok(()),
+                }
             }
             _ => Ok(()),
         }
@@ -172,7 +258,7 @@ impl Labels<'_> {
 pub struct Batch<'a, T> {
     features: Features<'a, T>,
     targets: Targets<'a, T>,
-    label_bounds: Option<(i128, i128)>,
+    summary: Summary,
     weights: Option<&'a [T]>,
     total_weight: f64,
 }
@@ -180,10 +266,12 @@ pub struct Batch<'a, T> {
 impl<'a, T: Real> Batch<'a, T> {
     /// Features X (m×n) and targets (m), every sample of weight 1.
     ///
-    /// Whether the labels are below K is checked when there is a Θ to tell K.
+    /// Whether the targets fit the classes is checked when there is a Θ to tell K.
     ///
     /// # Errors
-    /// [`Error::SampleCount`] if the two differ in m.
+    /// [`Error::SampleCount`] if the two differ in m. Of soft targets, [`Error::InvalidTarget`] if one is negative or not
+    /// finite, and [`Error::TargetSum`] if those of a sample differ from 1 in sum by more than √ε (1.5e-8, or 3.5e-4 for
+    /// `f32`).
     pub fn new(
         features: impl Into<Features<'a, T>>,
         targets: impl Into<Targets<'a, T>>,
@@ -197,8 +285,8 @@ impl<'a, T: Real> Batch<'a, T> {
                 found: targets.samples(),
             });
         }
-        let label_bounds = targets.labels.bounds();
-        Ok(Self { features, targets, label_bounds, weights: None, total_weight: samples as f64 })
+        let summary = targets.summary()?;
+        Ok(Self { features, targets, summary, weights: None, total_weight: samples as f64 })
     }
 
     /// Gives each sample a weight: its loss and its part of the gradient are multiplied by it. A sample of weight 0
@@ -251,7 +339,40 @@ impl<'a, T: Real> Batch<'a, T> {
         self.weights
     }
 
-    pub(crate) fn check_labels(&self, classes: usize) -> Result<(), Error> {
-        self.targets.labels.check_bounded(self.label_bounds, classes)
+    /// What the mean of the losses is divided by: the sum of the sample weights, each times the weight of the label's
+    /// class, without the samples that are ignored. Of soft targets, the sum of the sample weights.
+    pub(crate) fn weight(&self, options: &Options, classes: usize) -> f64 {
+        const CHUNK: usize = 256;
+        let labels = match self.targets.kind() {
+            Kind::Labels(labels) if options.ignore_label.is_some() || options.class_weights.is_some() => {
+                labels
+            }
+            _ => return self.total_weight,
+        };
+        let mut total = 0.0;
+        let mut chunk = [0; CHUNK];
+        for start in (0..self.samples()).step_by(CHUNK) {
+            let samples = start..self.samples().min(start + CHUNK);
+            let chunk = &mut chunk[..samples.len()];
+            labels.copy_to(samples.clone(), chunk);
+            if let Some(ignore) = options.ignore_label {
+                labels.for_each_equal(samples.clone(), ignore, |i| chunk[i] = NO_LABEL);
+            }
+            for (sample, &label) in samples.zip(&*chunk) {
+                if (label as usize) < classes && label != NO_LABEL {
+                    total += self.weights.map_or(1.0, |weights| weights[sample].to_f64())
+                        * options.class_weight(label as usize);
+                }
+            }
+        }
+        total
+    }
+
+    /// Whether the targets are for these classes.
+    ///
+    /// # Errors
+    /// [`Error::LabelOutOfRange`], [`Error::TargetShape`].
+    pub(crate) fn check_targets(&self, classes: usize, ignore: Option<i64>) -> Result<(), Error> {
+        self.targets.check(&self.summary, classes, ignore)
     }
 }

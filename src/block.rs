@@ -1,30 +1,85 @@
-//! One block of samples: scores → softmax → residual → its part of the gradient.
+//! One block of samples: scores → softmax → residual → its part of the gradient; or the second derivative in its place.
 
-use crate::batch::{Batch, Labels, Targets};
+use crate::batch::{Batch, Features, Kind, Targets};
 use crate::error::{Error, Operand};
 use crate::gemm::{Destination, Product};
-use crate::kernel::{Layout, MAX_LANES, NO_LABEL, Real, Residual, Scores, SimdLevel, Want};
+use crate::kernel::{
+    Bend, ColumnSums, Curvature, Curve, Layout, MAX_LANES, Multiply, NO_LABEL, PerSample, Real, Residual,
+    Scores, SimdLevel, SoftCap, Target, Transform, Want,
+};
+use crate::options::Options;
 use crate::schedule::{Parallelism, Plan, Shape};
-use crate::workspace::BlockScratch;
+use crate::workspace::{BlockData, BlockScratch, Sizes};
 use core::ops::Range;
-use faer::{MatMut, MatRef};
+use faer::reborrow::IntoConst;
+use faer::{MatMut, MatRef, unzip, zip};
+
+/// A linear map from features to scores: Θ, or a direction that Θ may take.
+#[derive(Clone, Copy)]
+pub(crate) struct Linear<'a, T> {
+    /// n×K.
+    pub(crate) matrix: MatRef<'a, T>,
+    /// 1×K.
+    pub(crate) intercept: Option<MatRef<'a, T>>,
+}
+
+impl<'a, T> Linear<'a, T> {
+    /// The last row of `matrix` is the intercept if there are more rows than features.
+    pub(crate) fn new(matrix: MatRef<'a, T>, features: usize) -> Self {
+        let (matrix, rest) = matrix.split_at_row(features);
+        Self { matrix, intercept: (rest.nrows() > 0).then_some(rest) }
+    }
+
+    pub(crate) fn classes(&self) -> usize {
+        self.matrix.ncols()
+    }
+}
+
+/// What is to be computed, as far as scratch and schedule depend on it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Task {
+    /// Scores, loss, gradient.
+    Value,
+    /// The product of the Hessian with a direction.
+    HessianProduct,
+    /// The diagonal of the Hessian.
+    HessianDiagonal,
+    /// The Hessian.
+    Hessian,
+}
 
 /// What every block of an evaluation shares.
 #[derive(Clone, Copy)]
 pub(crate) struct Problem<'a, T> {
-    pub(crate) features: MatRef<'a, T>,
-    pub(crate) theta: MatRef<'a, T>,
+    pub(crate) features: Features<'a, T>,
+    pub(crate) theta: Linear<'a, T>,
+    /// What the second derivative is multiplied by.
+    pub(crate) direction: Option<Linear<'a, T>>,
     /// None where only probabilities are wanted.
-    pub(crate) labels: Option<Labels<'a>>,
+    pub(crate) targets: Option<Targets<'a, T>>,
     pub(crate) weights: Option<&'a [T]>,
+    pub(crate) options: &'a Options,
     /// What the weights are divided by in the gradient: 1, or the total weight.
     pub(crate) divisor: f64,
+    pub(crate) task: Task,
     pub(crate) level: SimdLevel,
     pub(crate) plan: Plan,
     pub(crate) parallelism: Parallelism,
 }
 
-/// Where the gradient of a block goes.
+/// Which planes a block has beside its scores, in the order of [`BlockData`].
+pub(crate) fn planes<T: Real>(options: &Options, targets: Option<Targets<'_, T>>, task: Task) -> [bool; 4] {
+    let is_capped = options.soft_cap.is_some() && targets.is_some();
+    let is_curved = task != Task::Value;
+    let has_targets = match targets.map(|targets| targets.kind()) {
+        None => false,
+        Some(Kind::Labels(_)) => options.is_smoothed() || (is_curved && is_capped),
+        Some(Kind::Soft(_)) => true,
+    };
+    [has_targets, is_capped, is_curved, is_curved && is_capped]
+}
+
+/// Where the gradient of a block goes, or what lies as it does.
 pub(crate) struct Gradient<'a, T> {
     pub(crate) matrix: MatMut<'a, T>,
     pub(crate) held: Destination,
@@ -37,38 +92,77 @@ struct Next<'a, T> {
 }
 
 impl<'a, T: Real> Problem<'a, T> {
-    /// With labels and weights, and a divisor of the gradient.
+    /// With targets and weights, and a divisor of the gradient.
     pub(crate) fn of(self, batch: &Batch<'a, T>, divisor: f64) -> Self {
-        Self { labels: Some(batch.targets().labels()), weights: batch.weights(), divisor, ..self }
+        Self { targets: Some(batch.targets()), weights: batch.weights(), divisor, ..self }
     }
 
-    /// Adds the gradient of some samples to a matrix, and returns the sum of their losses.
-    pub(crate) fn loss_and_gradient(
+    /// What a block needs of scratch.
+    pub(crate) fn sizes(&self) -> Sizes {
+        let rows = self.plan.rows();
+        let copies = match self.task {
+            Task::Value | Task::HessianProduct => 0,
+            Task::HessianDiagonal => 1,
+            Task::Hessian => 2,
+        } + usize::from(self.copies_features());
+        Sizes {
+            rows,
+            plane: self.plan.scores_len(),
+            planes: planes(self.options, self.targets, self.task),
+            features: copies.saturating_mul(rows).saturating_mul(self.features_stride()),
+        }
+    }
+
+    fn classes(&self) -> usize {
+        self.theta.classes()
+    }
+
+    /// Adds to a matrix what some samples contribute to the derivative that is the task, and returns the sum of their
+    /// losses if that is the gradient.
+    pub(crate) fn add_derivative(
+        &self,
+        samples: Range<usize>,
+        scratch: &mut BlockScratch<T>,
+        out: Gradient<'_, T>,
+        input_gradient: Option<MatMut<'_, T>>,
+    ) -> f64 {
+        match self.task {
+            Task::Value => return self.loss_and_gradient(samples, scratch, out, input_gradient),
+            Task::HessianProduct => self.curvature(samples, scratch, out, Curve::Product),
+            Task::HessianDiagonal => self.curvature(samples, scratch, out, Curve::Diagonal),
+            Task::Hessian => self.hessian(samples, scratch, out),
+        }
+        0.0
+    }
+
+    /// Adds the gradient of some samples to a matrix, and returns the sum of their losses. Their part of the input
+    /// gradient too, if there is a place for it.
+    fn loss_and_gradient(
         &self,
         samples: Range<usize>,
         scratch: &mut BlockScratch<T>,
         gradient: Gradient<'_, T>,
+        input_gradient: Option<MatMut<'_, T>>,
     ) -> f64 {
+        let (mut block, room) = scratch.data(&self.sizes(), samples.len());
         let next = self.next(samples.end);
-        self.scores(samples.clone(), scratch, next.for_scores);
-        let loss = self.softmax_of_scores(samples.clone(), scratch, Want::Residual, None);
-        let residual = self.view(samples.len(), scratch);
-        let mut held = gradient.held;
-        let mut matrix = gradient.matrix;
-        for run in unpoisoned(self.features, self.weights, samples.clone()) {
-            let x = self.features.subrows(run.start, run.len());
-            let r = residual.as_ref().subrows(run.start - samples.start, run.len());
-            self.product(Product {
-                dst: matrix.as_mut(),
-                held,
-                a: x.transpose(),
-                b: r,
-                next: next.for_gradient,
-            });
-            held = Destination::Add;
+        self.prepare(samples.clone(), &mut block);
+        let (x, _) = self.block_features(samples.clone(), room);
+        self.scores(x, &mut block, next.for_scores);
+        let loss = self.softmax(&mut block, Want::Residual, None);
+        if !block.slopes.is_empty() {
+            T::run_multiply(Multiply { x: block.scores, by: block.slopes }, self.level);
         }
-        if held == Destination::Replace {
-            matrix.fill(T::ZERO);
+        let residual = self.matrix(block.scores, samples.len()).into_const();
+        let weights = self.weighs().then_some(&*block.weights);
+        self.add_product(x, residual, weights, gradient, next.for_gradient);
+        if let Some(mut out) = input_gradient {
+            let theta = self.theta.matrix.transpose();
+            let held = Destination::Replace;
+            self.product(Product { dst: out.as_mut(), held, a: residual, b: theta, next: None });
+            for sample in silent(weights) {
+                out.as_mut().row_mut(sample).fill(T::ZERO);
+            }
         }
         loss
     }
@@ -80,7 +174,10 @@ impl<'a, T: Real> Problem<'a, T> {
         scratch: &mut BlockScratch<T>,
         losses: Option<&mut [T]>,
     ) -> f64 {
-        self.softmax(samples, scratch, Want::Loss, losses)
+        let (mut block, room) = scratch.data(&self.sizes(), samples.len());
+        self.prepare(samples.clone(), &mut block);
+        self.scores(self.block_features(samples, room).0, &mut block, None);
+        self.softmax(&mut block, Want::Loss, losses)
     }
 
     /// Probabilities of some samples.
@@ -90,14 +187,18 @@ impl<'a, T: Real> Problem<'a, T> {
         scratch: &mut BlockScratch<T>,
         mut out: MatMut<'_, T>,
     ) {
-        self.softmax(samples.clone(), scratch, Want::Residual, None);
-        out.copy_from(self.view(samples.len(), scratch));
+        let (mut block, room) = scratch.data(&self.sizes(), samples.len());
+        self.prepare(samples.clone(), &mut block);
+        self.scores(self.block_features(samples.clone(), room).0, &mut block, None);
+        self.softmax(&mut block, Want::Probabilities, None);
+        out.copy_from(self.matrix(block.scores, samples.len()));
     }
 
     /// The class of the largest score of some samples, the lowest of several; NaN is never the largest.
     pub(crate) fn predict(&self, samples: Range<usize>, scratch: &mut BlockScratch<T>, out: &mut [u32]) {
-        self.scores(samples.clone(), scratch, None);
-        let scores = self.view(samples.len(), scratch);
+        let (mut block, room) = scratch.data(&self.sizes(), samples.len());
+        self.scores(self.block_features(samples.clone(), room).0, &mut block, None);
+        let scores = self.matrix(block.scores, samples.len());
         for (i, label) in out.iter_mut().enumerate() {
             let mut top = None;
             *label = 0;
@@ -111,11 +212,278 @@ impl<'a, T: Real> Problem<'a, T> {
         }
     }
 
-    /// Z = X Θ of some samples.
-    fn scores(&self, samples: Range<usize>, scratch: &mut BlockScratch<T>, next: Option<MatRef<'_, T>>) {
-        let x = self.features.subrows(samples.start, samples.len());
-        let dst = self.view(samples.len(), scratch);
-        self.product(Product { dst, held: Destination::Replace, a: x, b: self.theta, next });
+    /// Adds to a matrix what some samples contribute to the product of the Hessian with the direction; or to its
+    /// diagonal, for which there is no direction.
+    fn curvature(
+        &self,
+        samples: Range<usize>,
+        scratch: &mut BlockScratch<T>,
+        out: Gradient<'_, T>,
+        curve: Curve,
+    ) {
+        let (mut block, room) = scratch.data(&self.sizes(), samples.len());
+        self.prepare(samples.clone(), &mut block);
+        let (mut x, room) = self.block_features(samples.clone(), room);
+        self.curve(x, &mut block, curve);
+        if curve == Curve::Diagonal {
+            x = self.copy_features(x, room, |x| x * x).0;
+        }
+        let direction = self.matrix(block.direction, samples.len()).into_const();
+        let weights = self.weighs().then_some(&*block.weights);
+        self.add_product(x, direction, weights, out, None);
+    }
+
+    /// Adds to a matrix (of as many rows and columns as Θ has numbers, the columns of Θ one after the other) what some
+    /// samples contribute to the Hessian, in the blocks on and below the diagonal.
+    fn hessian(&self, samples: Range<usize>, scratch: &mut BlockScratch<T>, out: Gradient<'_, T>) {
+        let Gradient { mut matrix, held } = out;
+        let (mut block, room) = scratch.data(&self.sizes(), samples.len());
+        self.prepare(samples.clone(), &mut block);
+        let (x, room) = self.block_features(samples.clone(), room);
+        self.curve(x, &mut block, Curve::Diagonal);
+        if !block.slopes.is_empty() {
+            T::run_multiply(Multiply { x: block.scores, by: block.slopes }, self.level);
+        }
+        let weights = self.weighs().then_some(&*block.weights);
+        let (rows, width) = (samples.len(), self.options.theta_rows(x.ncols()));
+        // Rows with the 1 of the intercept, and those of weight 0 without what could poison the product.
+        let stride = self.features_stride();
+        let (all, scaled) = room.split_at_mut(stride * rows);
+        let scaled = &mut scaled[..stride * rows];
+        let augment = |i: usize, j: usize| if j < x.ncols() { x[(i, j)] } else { T::ONE };
+        let per_sample = &block.per_sample;
+        let common = |i: usize| {
+            let total = if block.targets.is_empty() { 1.0 } else { per_sample.total[i].to_f64() };
+            let log_sum_exp = per_sample.top[i].to_f64() + per_sample.tail[i].to_f64();
+            let z_loss = 2.0 * self.options.z_loss;
+            let multiplier = if z_loss == 0.0 { total } else { total + z_loss * (log_sum_exp - 1.0) };
+            -multiplier * per_sample.coefficient[i].to_f64() / self.options.temperature
+        };
+        for (i, row) in all.chunks_exact_mut(stride).enumerate() {
+            let poisoned = weights.is_some_and(|weights| weights[i] == 0.0);
+            for (j, out) in row[..width].iter_mut().enumerate() {
+                *out = if poisoned { T::ZERO } else { augment(i, j) };
+            }
+        }
+        let probabilities = self.matrix(block.scores, rows).into_const();
+        let diagonal = self.matrix(block.direction, rows).into_const();
+        for k in 0..self.classes() {
+            for j in 0..=k {
+                for (i, (row, out)) in
+                    all.chunks_exact(stride).zip(scaled.chunks_exact_mut(stride)).enumerate()
+                {
+                    let factor = if j == k {
+                        diagonal[(i, k)]
+                    } else {
+                        T::from_f64(common(i)) * (probabilities[(i, k)] * probabilities[(i, j)])
+                    };
+                    let factor =
+                        if weights.is_some_and(|weights| weights[i] == 0.0) { T::ZERO } else { factor };
+                    for (out, &x) in out[..width].iter_mut().zip(row) {
+                        *out = factor * x;
+                    }
+                }
+                let dst = matrix.as_mut().submatrix_mut(k * width, j * width, width, width);
+                self.product(Product {
+                    dst,
+                    held,
+                    a: rows_of(scaled, width, rows, stride).transpose(),
+                    b: rows_of(all, width, rows, stride),
+                    next: None,
+                });
+            }
+        }
+    }
+
+    /// The second derivative of the losses in the space of the scores, along the direction or on the diagonal, in the
+    /// direction's place; probabilities in that of the scores.
+    fn curve(&self, x: MatRef<'_, T>, block: &mut BlockData<'_, T>, curve: Curve) {
+        match self.direction {
+            Some(direction) => self.linear(x, direction, block.direction, None),
+            None => block.direction.fill(T::ONE),
+        }
+        self.scores(x, block, None);
+        let rows = x.nrows();
+        self.softmax(block, Want::Probabilities, None);
+        let PerSample { coefficient, top, tail, total, .. } = &block.per_sample;
+        let curvature = Curvature {
+            scores: self.view(block.scores, rows),
+            direction: block.direction,
+            bend: (!block.bends.is_empty()).then_some(Bend {
+                slopes: block.slopes,
+                bends: block.bends,
+                targets: block.targets,
+            }),
+            z_loss: self.options.z_loss,
+            curve,
+            coefficient,
+            top,
+            tail,
+            total: (!block.targets.is_empty()).then_some(&**total),
+        };
+        T::run_curvature(curvature, self.level);
+    }
+
+    /// Whether samples have weights of their own.
+    fn weighs(&self) -> bool {
+        self.targets.is_some()
+            && (self.weights.is_some() || self.options.ignore_label.is_some() || self.weighs_labels())
+    }
+
+    /// Whether the weight of a class is one of the samples with that label.
+    fn weighs_labels(&self) -> bool {
+        self.options.class_weights.is_some()
+            && !self.options.is_smoothed()
+            && matches!(self.targets.map(|t| t.kind()), Some(Kind::Labels(_)))
+    }
+
+    /// Labels, weights and targets of some samples.
+    fn prepare(&self, samples: Range<usize>, block: &mut BlockData<'_, T>) {
+        match self.targets.map(|targets| targets.kind()) {
+            None => block.labels.fill(NO_LABEL),
+            Some(Kind::Labels(labels)) => labels.copy_to(samples.clone(), block.labels),
+            Some(Kind::Soft(_)) => block.labels.fill(0),
+        }
+        if self.weighs() {
+            match self.weights {
+                None => block.weights.fill(1.0),
+                Some(weights) => {
+                    for (out, weight) in block.weights.iter_mut().zip(&weights[samples.clone()]) {
+                        *out = weight.to_f64();
+                    }
+                }
+            }
+            if let (Some(Kind::Labels(labels)), Some(ignore)) =
+                (self.targets.map(|targets| targets.kind()), self.options.ignore_label)
+            {
+                labels.for_each_equal(samples.clone(), ignore, |i| {
+                    (block.labels[i], block.weights[i]) = (0, 0.0)
+                });
+            }
+            if self.weighs_labels() {
+                for (weight, &label) in block.weights.iter_mut().zip(&*block.labels) {
+                    *weight *= self.options.class_weight(label as usize);
+                }
+            }
+        }
+        if !block.targets.is_empty() {
+            self.prepare_targets(samples, block);
+        }
+    }
+
+    /// The targets of some samples for all classes, smoothed and weighted.
+    fn prepare_targets(&self, samples: Range<usize>, block: &mut BlockData<'_, T>) {
+        let classes = self.classes();
+        let mut out = self.matrix(block.targets, samples.len());
+        // Linear in what is given: 0 or 1, or anything between.
+        let at = |class: usize, share: f64| self.options.target(class, share, classes);
+        match self.targets.map(|targets| targets.kind()) {
+            Some(Kind::Soft(targets)) => {
+                let targets = targets.subrows(samples.start, samples.len());
+                if !self.options.is_smoothed() && self.options.class_weights.is_none() {
+                    return out.copy_from(targets);
+                }
+                for class in 0..classes {
+                    let (off, rise) =
+                        (T::from_f64(at(class, 0.0)), T::from_f64(at(class, 1.0) - at(class, 0.0)));
+                    zip!(out.as_mut().col_mut(class), targets.col(class))
+                        .for_each(|unzip!(out, t)| *out = *t * rise + off);
+                }
+            }
+            _ => {
+                for class in 0..classes {
+                    out.as_mut().col_mut(class).fill(T::from_f64(self.label_target(class, false)));
+                }
+                for (i, &label) in block.labels.iter().enumerate() {
+                    out[(i, label as usize)] = T::from_f64(self.label_target(label as usize, true));
+                }
+            }
+        }
+    }
+
+    /// t of a class that is the label or is not. Without smoothing, the weight of the class is one of the sample.
+    fn label_target(&self, class: usize, is_label: bool) -> f64 {
+        let share = f64::from(u8::from(is_label));
+        if self.options.is_smoothed() { self.options.target(class, share, self.classes()) } else { share }
+    }
+
+    /// Whether the products read a copy of a block's features: where neither those of a sample nor those of a feature
+    /// are neighbours.
+    fn copies_features(&self) -> bool {
+        let x = self.features.dense();
+        x.row_stride() != 1 && x.col_stride() != 1
+    }
+
+    /// Distance of neighbouring samples in a copy of the features, which has room for the 1 of an intercept.
+    fn features_stride(&self) -> usize {
+        self.options.theta_rows(self.features.features()).next_multiple_of(MAX_LANES)
+    }
+
+    /// The features of some samples as the products read them, and what is left of the room for copies.
+    fn block_features<'s>(&self, samples: Range<usize>, room: &'s mut [T]) -> (MatRef<'s, T>, &'s mut [T])
+    where
+        'a: 's,
+    {
+        let x = self.features.dense().subrows(samples.start, samples.len());
+        if self.copies_features() { self.copy_features(x, room, |x| x) } else { (x, room) }
+    }
+
+    /// f of features, sample by sample.
+    fn copy_features<'s>(
+        &self,
+        x: MatRef<'_, T>,
+        room: &'s mut [T],
+        f: impl Fn(T) -> T,
+    ) -> (MatRef<'s, T>, &'s mut [T]) {
+        let stride = self.features_stride();
+        let (copy, room) = room.split_at_mut(stride * x.nrows());
+        for (out, x) in copy.chunks_exact_mut(stride).zip(x.row_iter()) {
+            for (out, &x) in out.iter_mut().zip(x.iter()) {
+                *out = f(x);
+            }
+        }
+        (rows_of(copy, x.ncols(), x.nrows(), stride), room)
+    }
+
+    /// Z = X Θ of a block, transformed.
+    fn scores(&self, x: MatRef<'_, T>, block: &mut BlockData<'_, T>, next: Option<MatRef<'_, T>>) {
+        self.linear(x, self.theta, block.scores, next);
+        if self.options.transforms() {
+            let transform = Transform {
+                scores: block.scores,
+                temperature: self.options.temperature,
+                soft_cap: self.options.soft_cap.map(|cap| SoftCap {
+                    cap,
+                    slopes: (!block.slopes.is_empty()).then_some(&mut *block.slopes),
+                    bends: (!block.bends.is_empty()).then_some(&mut *block.bends),
+                }),
+                direction: (!block.direction.is_empty()).then_some(&mut *block.direction),
+            };
+            T::run_transform(transform, self.level);
+        }
+        // Where a residual is 0, what it is multiplied by must be finite.
+        for sample in silent(self.weighs().then_some(&*block.weights)) {
+            for plane in [&mut *block.slopes, &mut *block.direction, &mut *block.bends] {
+                if !plane.is_empty() {
+                    self.matrix(plane, x.nrows()).row_mut(sample).fill(T::ZERO);
+                }
+            }
+        }
+    }
+
+    /// X·B + 1·b of a block.
+    fn linear(&self, x: MatRef<'_, T>, map: Linear<'_, T>, out: &mut [T], next: Option<MatRef<'_, T>>) {
+        let mut dst = self.matrix(out, x.nrows());
+        let held = match map.intercept {
+            None => Destination::Replace,
+            Some(intercept) => {
+                for class in 0..map.classes() {
+                    dst.as_mut().col_mut(class).fill(intercept[(0, class)]);
+                }
+                Destination::Add
+            }
+        };
+        self.product(Product { dst, held, a: x, b: map.matrix, next });
     }
 
     /// The features of the block that starts at a sample, for the product that is to fetch them early, if it is of use:
@@ -123,61 +491,73 @@ impl<'a, T: Real> Problem<'a, T> {
     fn next(&self, start: usize) -> Next<'a, T> {
         /// Rows up to which it is better to fetch one after the other: the product of the scores can.
         const SHORT_ROW_BYTES: usize = 1 << 10;
-        let count = self.plan.rows().min(self.features.nrows() - start);
-        let next = self.features.subrows(start, count);
-        match self.features.ncols() * size_of::<T>() {
+        let x = self.features.dense();
+        let count = self.plan.rows().min(x.nrows() - start);
+        let next = x.subrows(start, count);
+        match x.ncols() * size_of::<T>() {
             _ if count == 0 || next.col_stride() != 1 => Next { for_scores: None, for_gradient: None },
             ..=SHORT_ROW_BYTES => Next { for_scores: Some(next), for_gradient: None },
             _ => Next { for_scores: None, for_gradient: Some(next.transpose()) },
         }
     }
 
-    /// The scores of some samples, and in their place what is wanted of them.
-    fn softmax(
-        &self,
-        samples: Range<usize>,
-        scratch: &mut BlockScratch<T>,
-        want: Want,
-        losses: Option<&mut [T]>,
-    ) -> f64 {
-        self.scores(samples.clone(), scratch, None);
-        self.softmax_of_scores(samples, scratch, want, losses)
-    }
-
-    /// What is wanted of the scores in the scratch, in their place.
-    fn softmax_of_scores(
-        &self,
-        samples: Range<usize>,
-        scratch: &mut BlockScratch<T>,
-        want: Want,
-        losses: Option<&mut [T]>,
-    ) -> f64 {
-        let (data, per_sample, labels) = scratch.parts(&self.plan, samples.len());
-        match self.labels {
-            Some(all) => all.copy_to(samples.clone(), labels),
-            None => labels.fill(NO_LABEL),
-        }
-        let scores = Scores {
-            data,
-            layout: self.plan.layout(),
-            stride: self.plan.stride(),
-            samples: samples.len(),
-            classes: self.theta.ncols(),
+    /// What is wanted of the scores of a block, in their place, and the sum of the losses.
+    fn softmax(&self, block: &mut BlockData<'_, T>, want: Want, losses: Option<&mut [T]>) -> f64 {
+        let BlockData { scores, targets, per_sample, labels, weights, .. } = block;
+        let residual = Residual {
+            scores: self.view(scores, labels.len()),
+            target: if targets.is_empty() { Target::Label } else { Target::Soft(targets) },
+            labels,
+            weights: self.weighs().then_some(&**weights),
+            // The derivative of the temperature is the same for all.
+            divisor: self.divisor * self.options.temperature,
+            z_loss: self.options.z_loss,
+            want,
+            per_sample: per_sample.reborrow(),
+            losses,
         };
-        let weights = self.weights.map(|weights| &weights[samples]);
-        let block = Residual { scores, labels, weights, divisor: self.divisor, want, per_sample, losses };
-        self.level.dispatch(block)
+        T::run_residual(residual, self.level)
     }
 
-    /// A block of scores as a matrix.
-    fn view<'s>(&self, rows: usize, scratch: &'s mut BlockScratch<T>) -> MatMut<'s, T> {
-        let (data, ..) = scratch.parts(&self.plan, rows);
-        let (classes, stride) = (self.theta.ncols(), self.plan.stride());
+    /// A plane of a block as the kernels see it.
+    fn view<'s>(&self, data: &'s mut [T], samples: usize) -> Scores<'s, T> {
+        let (layout, stride) = (self.plan.layout(), self.plan.stride());
+        Scores { data, layout, stride, samples, classes: self.classes() }
+    }
+
+    /// A plane of a block as a matrix.
+    fn matrix<'s>(&self, data: &'s mut [T], rows: usize) -> MatMut<'s, T> {
+        let (classes, stride) = (self.classes(), self.plan.stride());
         let column_major = MatMut::from_column_major_slice_with_stride_mut;
         match self.plan.layout() {
             Layout::ClassMajor => column_major(data, rows, classes, stride),
             // Not faer's row-major constructor with a stride, which mixes up the two strides as of 0.24.4.
             Layout::SampleMajor => column_major(data, classes, rows, stride).transpose_mut(),
+        }
+    }
+
+    /// Adds Xᵀ·R of a block to a matrix, and the sums of R's columns to the row of the intercept if there is one.
+    fn add_product(
+        &self,
+        x: MatRef<'_, T>,
+        r: MatRef<'_, T>,
+        weights: Option<&[f64]>,
+        out: Gradient<'_, T>,
+        next: Option<MatRef<'_, T>>,
+    ) {
+        let Gradient { matrix, mut held } = out;
+        let (mut matrix, mut intercept) = matrix.split_at_row_mut(x.ncols());
+        if intercept.nrows() > 0 {
+            T::run_column_sums(ColumnSums { x: r, out: intercept.as_mut(), held }, self.level);
+        }
+        for run in unpoisoned(x, weights) {
+            let a = x.subrows(run.start, run.len()).transpose();
+            let b = r.subrows(run.start, run.len());
+            self.product(Product { dst: matrix.as_mut(), held, a, b, next });
+            held = Destination::Add;
+        }
+        if held == Destination::Replace {
+            matrix.fill(T::ZERO);
         }
     }
 
@@ -219,18 +599,28 @@ const PIECE_DEPTH: u32 = 3;
 /// Multiply-adds below which a product is not split further.
 const PIECE_WORK: usize = 1 << 18;
 
+/// A matrix whose rows are so far apart.
+fn rows_of<T>(data: &[T], columns: usize, rows: usize, stride: usize) -> MatRef<'_, T> {
+    MatRef::from_column_major_slice_with_stride(data, columns, rows, stride).transpose()
+}
+
+/// The samples of weight 0.
+fn silent(weights: Option<&[f64]>) -> impl Iterator<Item = usize> + '_ {
+    let weights = weights.unwrap_or_default().iter().enumerate();
+    weights.filter(|&(_, &weight)| weight == 0.0).map(|(sample, _)| sample)
+}
+
 /// The samples without those that have weight 0 and features that are not finite, as runs of neighbours: their
 /// residual is 0, but 0·NaN and 0·∞ would poison a product.
 fn unpoisoned<'a, T: Real>(
     features: MatRef<'a, T>,
-    weights: Option<&'a [T]>,
-    samples: Range<usize>,
+    weights: Option<&'a [f64]>,
 ) -> impl Iterator<Item = Range<usize>> + 'a {
     let poisoned = move |sample: usize| {
-        weights.is_some_and(|w| w[sample] == T::ZERO)
+        weights.is_some_and(|weights| weights[sample] == 0.0)
             && features.row(sample).iter().any(|x| !x.to_f64().is_finite())
     };
-    let mut rest = samples;
+    let mut rest = 0..features.nrows();
     core::iter::from_fn(move || {
         if weights.is_none() {
             return (!rest.is_empty()).then(|| core::mem::replace(&mut rest, 0..0));
@@ -254,29 +644,36 @@ pub(crate) fn residual_of_scores<T: Real>(
         return Err(Error::SampleCount { features: samples, operand: Operand::Targets, found });
     }
     check_scores(samples, classes)?;
-    targets.labels().check(classes)?;
+    targets.check_all(classes)?;
 
-    let shape = Shape { samples, features: 0, classes, size: size_of::<T>(), column_major: false };
-    let plan = Plan::new(shape, None);
-    let mut scratch = BlockScratch::new();
-    scratch.reserve(&plan)?;
+    let options = Options::default();
+    let planes = 1 + planes(&options, Some(targets), Task::Value).iter().filter(|&&used| used).count();
+    let shape = Shape { samples, features: 0, classes, planes, size: size_of::<T>(), column_major: false };
     let problem = Problem {
-        features: MatRef::from_column_major_slice(&[], samples, 0),
-        theta: MatRef::from_column_major_slice(&[], 0, classes),
-        labels: Some(targets.labels()),
+        features: MatRef::from_column_major_slice(&[], samples, 0).into(),
+        theta: Linear { matrix: MatRef::from_column_major_slice(&[], 0, classes), intercept: None },
+        direction: None,
+        targets: Some(targets),
         weights: None,
+        options: &options,
         divisor: 1.0,
+        task: Task::Value,
         level,
-        plan,
+        plan: Plan::new(shape, None),
         parallelism: Parallelism::Serial,
     };
+    let sizes = problem.sizes();
+    let mut scratch = BlockScratch::new();
+    scratch.reserve(&sizes)?;
     let mut total = 0.0;
-    for block in 0..plan.blocks() {
-        let rows = plan.samples_of(block..block + 1);
+    for block in 0..problem.plan.blocks() {
+        let rows = problem.plan.samples_of(block..block + 1);
         let mut part = scores.as_mut().subrows_mut(rows.start, rows.len());
-        problem.view(rows.len(), &mut scratch).copy_from(part.as_ref());
-        total += problem.softmax_of_scores(rows.clone(), &mut scratch, Want::Residual, None);
-        part.copy_from(problem.view(rows.len(), &mut scratch));
+        let (mut block, _) = scratch.data(&sizes, rows.len());
+        problem.prepare(rows.clone(), &mut block);
+        problem.matrix(block.scores, rows.len()).copy_from(part.as_ref());
+        total += problem.softmax(&mut block, Want::Residual, None);
+        part.copy_from(problem.matrix(block.scores, rows.len()));
     }
     Ok(total)
 }

@@ -15,12 +15,21 @@ pub enum Error {
         /// Its entries.
         found: usize,
     },
-    /// Θ has another number of rows than X has columns.
+    /// Θ has another number of rows than X has columns, and one for the intercept if there is one.
     ThetaShape {
         /// Shape of X, m×n.
         features: (usize, usize),
-        /// Shape of Θ, which should be n×K.
+        /// Rows that Θ should have: n, or n + 1.
+        expected: usize,
+        /// Shape of Θ.
         theta: (usize, usize),
+    },
+    /// The soft targets have another shape than the scores.
+    TargetShape {
+        /// m×K.
+        expected: (usize, usize),
+        /// The shape they have.
+        found: (usize, usize),
     },
     /// An output has another shape than the inputs give it.
     OutputShape {
@@ -41,6 +50,43 @@ pub enum Error {
         label: i128,
         /// K.
         classes: usize,
+    },
+    /// A soft target is negative, NaN or infinite.
+    InvalidTarget {
+        /// Row of X.
+        sample: usize,
+        /// Column of the targets.
+        class: usize,
+        /// What is there.
+        value: f64,
+    },
+    /// The soft targets of a sample do not sum to 1.
+    TargetSum {
+        /// Row of X.
+        sample: usize,
+        /// Their sum.
+        sum: f64,
+    },
+    /// There is not one class weight a class.
+    ClassWeightCount {
+        /// K.
+        classes: usize,
+        /// Number of class weights.
+        found: usize,
+    },
+    /// A class weight is negative, NaN or infinite.
+    InvalidClassWeight {
+        /// The class.
+        class: usize,
+        /// Its weight.
+        weight: f64,
+    },
+    /// An option of the objective has a value outside its range.
+    InvalidParameter {
+        /// Which option.
+        parameter: Parameter,
+        /// Its value.
+        value: f64,
     },
     /// A sample weight is negative, NaN or infinite.
     InvalidWeight {
@@ -70,6 +116,34 @@ pub enum Error {
     },
 }
 
+/// An option of an [`Objective`](crate::Objective), as errors name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Parameter {
+    /// λ of the penalty: finite, at least 0.
+    L2,
+    /// In \[0, 1\].
+    LabelSmoothing,
+    /// Finite, above 0.
+    Temperature,
+    /// Finite, above 0.
+    SoftCap,
+    /// Finite, at least 0.
+    ZLoss,
+}
+
+impl fmt::Display for Parameter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::L2 => "l2 must be finite and not negative",
+            Self::LabelSmoothing => "label_smoothing must be in [0, 1]",
+            Self::Temperature => "temperature must be finite and above 0",
+            Self::SoftCap => "soft_cap must be finite and above 0",
+            Self::ZLoss => "z_loss must be finite and not negative",
+        })
+    }
+}
+
 /// An argument, as errors name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -80,6 +154,20 @@ pub enum Operand {
     SampleWeights,
     /// ∇J.
     Gradient,
+    /// ∂J/∂X.
+    InputGradient,
+    /// The direction that the Hessian is multiplied by.
+    Direction,
+    /// The product of the Hessian with a direction.
+    HessianProduct,
+    /// The diagonal of the Hessian.
+    HessianDiagonal,
+    /// The Hessian.
+    Hessian,
+    /// Θ.
+    Theta,
+    /// What has been accumulated.
+    Accumulator,
     /// The losses, one a sample.
     Losses,
     /// P.
@@ -94,6 +182,13 @@ impl fmt::Display for Operand {
             Self::Targets => "targets",
             Self::SampleWeights => "sample weights",
             Self::Gradient => "gradient",
+            Self::InputGradient => "input gradient",
+            Self::Direction => "direction",
+            Self::HessianProduct => "Hessian product",
+            Self::HessianDiagonal => "diagonal of the Hessian",
+            Self::Hessian => "Hessian",
+            Self::Theta => "Θ",
+            Self::Accumulator => "accumulator",
             Self::Losses => "losses",
             Self::Probabilities => "probabilities",
             Self::Labels => "labels",
@@ -107,16 +202,35 @@ impl fmt::Display for Error {
             Self::SampleCount { features, operand, found } => {
                 write!(f, "X has {features} rows, but there are {found} {operand}")
             }
-            Self::ThetaShape { features: (m, n), theta: (rows, k) } => {
-                write!(f, "X is {m}×{n}, so Θ must have {n} rows; it is {rows}×{k}")
+            Self::ThetaShape { features: (m, n), expected, theta: (rows, k) } => {
+                write!(f, "X is {m}×{n}, so Θ must have {expected} rows; it is {rows}×{k}")
+            }
+            Self::TargetShape { expected: (er, ec), found: (fr, fc) } => {
+                write!(f, "the scores are {er}×{ec}, but the soft targets are {fr}×{fc}")
             }
             Self::OutputShape { operand, expected: (er, ec), found: (fr, fc) } => {
-                write!(f, "the {operand} must be {er}×{ec}, but the output is {fr}×{fc}")
+                write!(f, "the {operand} must be {er}×{ec}, but is {fr}×{fc}")
             }
             Self::NoClasses => f.write_str("there are no classes: K = 0"),
             Self::LabelOutOfRange { sample, label, classes } => {
                 write!(f, "sample {sample} has label {label}, which is not in 0..{classes}")
             }
+            Self::InvalidTarget { sample, class, value } => {
+                write!(
+                    f,
+                    "sample {sample} has target {value} for class {class}; it must be finite and not negative"
+                )
+            }
+            Self::TargetSum { sample, sum } => {
+                write!(f, "the targets of sample {sample} sum to {sum}, not to 1")
+            }
+            Self::ClassWeightCount { classes, found } => {
+                write!(f, "there are {classes} classes, but {found} class weights")
+            }
+            Self::InvalidClassWeight { class, weight } => {
+                write!(f, "class {class} has weight {weight}; weights must be finite and not negative")
+            }
+            Self::InvalidParameter { parameter, value } => write!(f, "{parameter}, but is {value}"),
             Self::InvalidWeight { sample, weight } => {
                 write!(f, "sample {sample} has weight {weight}; weights must be finite and not negative")
             }

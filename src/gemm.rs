@@ -29,9 +29,9 @@ impl<T: Real> Product<'_, T> {
     /// Which kernel does it follows from the shape and the strides.
     pub(crate) fn run(self, level: SimdLevel) {
         if Dot::suits(&self) {
-            level.dispatch(Dot(self));
+            T::run_dot(Dot(self), level);
         } else if Outer::suits(&self) {
-            level.dispatch(Outer(self));
+            T::run_outer(Outer(self), level);
         } else {
             let accum = match self.held {
                 Destination::Replace => Accum::Replace,

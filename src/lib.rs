@@ -40,18 +40,21 @@
 //! - **No allocation** in a call whose [`Workspace`] has served a problem as large before.
 //! - **No `unsafe`** in this crate.
 
+mod accumulator;
 mod batch;
 mod block;
 mod error;
 mod gemm;
 pub mod kernel;
 mod objective;
+mod options;
 pub mod reference;
 mod schedule;
 mod workspace;
 
+pub use accumulator::Accumulator;
 pub use batch::{Batch, Features, Targets};
-pub use error::{Error, Operand};
+pub use error::{Error, Operand, Parameter};
 pub use kernel::Real;
 pub use objective::{Objective, Reduction, loss_and_gradient};
 pub use schedule::Parallelism;

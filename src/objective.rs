@@ -1,10 +1,12 @@
 //! The interface: what can be asked of a batch and a Θ, and how it is done. Start reading here.
 
+use crate::accumulator::Accumulator;
 use crate::batch::{Batch, Features, Targets};
-use crate::block::{Gradient, Problem, check_scores};
+use crate::block::{Gradient, Linear, Problem, Task, check_scores, planes};
 use crate::error::{Error, Operand};
 use crate::gemm::Destination;
 use crate::kernel::{Real, SimdLevel};
+use crate::options::Options;
 use crate::schedule::{ByBlock, ByGroup, Parallelism, Plan, Run, Shape};
 use crate::workspace::{Parts, Workspace};
 use faer::{MatMut, MatRef, unzip, zip};
@@ -15,7 +17,11 @@ pub enum Reduction {
     /// Σᵢ wᵢ·lossᵢ.
     #[default]
     Sum,
-    /// Σᵢ wᵢ·lossᵢ / Σᵢ wᵢ.
+    /// Σᵢ wᵢ·lossᵢ / Σᵢ wᵢ·c(yᵢ), where c is the weight of a class: 1 if none are given, and 1 for soft targets. Samples
+    /// with the ignored label are in neither sum.
+    ///
+    /// That is what PyTorch's `cross_entropy` divides by, and what scikit-learn does, which multiplies class weights into
+    /// sample weights.
     Mean,
 }
 
@@ -30,6 +36,17 @@ pub enum Reduction {
 /// ```
 ///
 /// (Bishop, *Pattern Recognition and Machine Learning*, 2006, eqs. 4.104–4.109.)
+///
+/// With all options, for a sample with scores s = Θᵀx + b and targets q (1 at the label, or what soft targets say):
+///
+/// ```text
+/// z = cap·tanh(s / cap) / temperature      L = log Σⱼ exp(zⱼ)
+/// t = c ⊙ ((1 − α)·q + α/K)                loss = Σⱼ tⱼ·(L − zⱼ) + ζ·L²
+/// J = Σᵢ wᵢ·lossᵢ (over the divisor of the mean) + ½·λ‖Θ‖²
+/// ```
+///
+/// with class weights c, label smoothing α, z-loss ζ and the penalty λ, which spares the intercept b. An option that is
+/// not used costs nothing.
 ///
 /// Θ and the gradient are n×K of any strides. A K×n weight, as PyTorch and scikit-learn store it, is the same memory:
 /// pass `.transpose()`.
@@ -50,9 +67,10 @@ pub enum Reduction {
 /// assert!((gradient[(0, 0)] - (2.0 / 3.0 - 1.0) / 3.0).abs() < 1e-15);
 /// # Ok::<(), softmax_regression::Error>(())
 /// ```
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Objective {
     reduction: Reduction,
+    options: Options,
     parallelism: Parallelism,
     block_bytes: Option<usize>,
     level: Option<SimdLevel>,
@@ -62,6 +80,61 @@ impl Objective {
     /// Sum (the default) or weighted mean of the losses.
     pub fn reduction(mut self, reduction: Reduction) -> Self {
         self.reduction = reduction;
+        self
+    }
+
+    /// Whether Θ has one more row, the last: the intercept b, as if every sample had one more feature that is 1. It is
+    /// never penalised. Not by default.
+    pub fn intercept(mut self, intercept: bool) -> Self {
+        self.options.intercept = intercept;
+        self
+    }
+
+    /// λ of the penalty ½·λ‖Θ‖², added after the reduction. 0 by default.
+    pub fn l2(mut self, lambda: f64) -> Self {
+        self.options.l2 = lambda;
+        self
+    }
+
+    /// α, in \[0, 1\]: a target of q becomes (1 − α)·q + α/K (Szegedy et al., *Rethinking the inception architecture for
+    /// computer vision*, 2016; as PyTorch defines it, class weights multiplied afterwards). 0 by default.
+    pub fn label_smoothing(mut self, alpha: f64) -> Self {
+        self.options.label_smoothing = alpha;
+        self
+    }
+
+    /// A weight for each class: what a sample's target for a class is multiplied by. With labels and no smoothing, the
+    /// weight of a sample's class multiplies its own. 1 by default.
+    pub fn class_weights(mut self, weights: &[f64]) -> Self {
+        self.options.class_weights = Some(weights.to_vec());
+        self
+    }
+
+    /// Samples with this label, which may be outside 0..K, count for nothing, in the divisor of the mean too, whatever
+    /// their features are. None by default. Soft targets have no label.
+    pub fn ignore_label(mut self, label: i64) -> Self {
+        self.options.ignore_label = Some(label);
+        self
+    }
+
+    /// What the scores are divided by, above 0 (Hinton et al., *Distilling the knowledge in a neural network*, 2015).
+    /// 1 by default.
+    pub fn temperature(mut self, temperature: f64) -> Self {
+        self.options.temperature = temperature;
+        self
+    }
+
+    /// A bound that the scores approach but do not pass, above 0: s becomes cap·tanh(s / cap) (Bello et al., *Neural
+    /// combinatorial optimization with reinforcement learning*, 2016), before the temperature. None by default.
+    pub fn soft_cap(mut self, cap: f64) -> Self {
+        self.options.soft_cap = Some(cap);
+        self
+    }
+
+    /// ζ: the loss of a sample grows by ζ·L², which keeps the log-sum-exp L of its scores near 0 (Chowdhery et al., *PaLM*,
+    /// 2022). The sample's weight applies to it, class weights do not. 0 by default.
+    pub fn z_loss(mut self, zeta: f64) -> Self {
+        self.options.z_loss = zeta;
         self
     }
 
@@ -98,11 +171,11 @@ impl Objective {
         theta: MatRef<'_, T>,
         workspace: &mut Workspace<T>,
     ) -> Result<f64, Error> {
-        self.losses(batch, theta, None, workspace)
+        Ok(self.losses(batch, theta, None, workspace)? + self.penalty(batch, theta))
     }
 
-    /// The loss of every sample, wᵢ·lossᵢ, and J(Θ). With [`Reduction::Mean`] the returned number is their mean; the
-    /// single losses are not divided.
+    /// The loss of every sample, wᵢ·lossᵢ, and their sum or mean. The single losses are not divided, and the penalty is in
+    /// neither.
     ///
     /// # Errors
     /// Those of [`loss`](Self::loss), and [`Error::SampleCount`] if `losses` does not have m elements.
@@ -116,46 +189,157 @@ impl Objective {
         self.losses(batch, theta, Some(losses), workspace)
     }
 
-    /// J(Θ), and ∇J(Θ) into `gradient` (n×K, any strides; what it held is not read).
+    /// J(Θ), and ∇J(Θ) into `gradient` (of the shape of Θ, any strides; what it held is not read).
     ///
     /// # Errors
     /// Nothing has been written when there is one:
-    /// - [`Error::ThetaShape`]: Θ does not have n rows; [`Error::NoClasses`]: it has no columns;
-    /// - [`Error::OutputShape`]: `gradient` is not n×K;
-    /// - [`Error::LabelOutOfRange`]: a label is not in 0..K;
+    /// - [`Error::ThetaShape`]: Θ does not have n rows, or n + 1 with an intercept; [`Error::NoClasses`]: it has no columns;
+    /// - [`Error::OutputShape`]: `gradient` is not of the shape of Θ;
+    /// - [`Error::LabelOutOfRange`]: a label is not in 0..K; [`Error::TargetShape`]: the soft targets are not m×K;
+    /// - [`Error::InvalidParameter`], [`Error::ClassWeightCount`], [`Error::InvalidClassWeight`]: an option is out of range;
     /// - [`Error::TotalWeight`]: the mean of nothing was asked for;
     /// - [`Error::TooManyScores`], [`Error::OutOfMemory`]: the shapes are beyond this machine.
     pub fn loss_and_gradient<T: Real>(
         &self,
         batch: &Batch<'_, T>,
         theta: MatRef<'_, T>,
-        mut gradient: MatMut<'_, T>,
+        gradient: MatMut<'_, T>,
         workspace: &mut Workspace<T>,
     ) -> Result<f64, Error> {
-        let divisor = self.check(batch, theta)?;
-        check_output(Operand::Gradient, theta.shape(), gradient.shape())?;
-        let mut problem = self.problem(batch.features(), theta).of(batch, divisor);
-        problem.plan = problem.plan.with_partials(gradient.row_stride() == 1);
-        let Parts { run, theta, partials, losses } = workspace.reserve(&problem)?;
-        let problem = Problem { theta, ..problem };
-        if batch.samples() == 0 {
-            gradient.fill(T::ZERO);
-        }
-        match partials {
-            None => add_blocks(&run, &problem, gradient, losses),
-            Some(mut partials) => {
-                add_blocks(&run, &problem, partials.as_mut(), losses);
-                sum_partials(gradient, partials.as_ref());
-            }
-        }
-        Ok(total(losses) / divisor)
+        self.gradients(batch, theta, gradient, None, workspace)
     }
 
-    /// P = softmax(XΘ) into `out` (m×K, any strides).
+    /// As [`loss_and_gradient`](Self::loss_and_gradient), and ∂J/∂X = R·Θᵀ into `input_gradient` (m×n, any strides): what
+    /// the layers below need.
     ///
     /// # Errors
-    /// [`Error::ThetaShape`], [`Error::NoClasses`], [`Error::OutputShape`], [`Error::TooManyScores`],
-    /// [`Error::OutOfMemory`]. Nothing has been written then.
+    /// Those of [`loss_and_gradient`](Self::loss_and_gradient), and [`Error::OutputShape`] if `input_gradient` is not m×n.
+    ///
+    /// ```
+    /// use faer::{Mat, mat};
+    /// use softmax_regression::{Batch, Objective, Workspace};
+    /// let x = mat![[1.0, -1.0], [0.5, 2.0_f64]];
+    /// let theta = mat![[0.3, -0.3], [0.0, 0.2_f64]];
+    /// let batch = Batch::new(&x, &[0_u8, 1])?;
+    /// let (mut gradient, mut input_gradient) = (Mat::zeros(2, 2), Mat::zeros(2, 2));
+    /// let mut workspace = Workspace::new();
+    /// Objective::default().loss_and_gradients(
+    ///     &batch,
+    ///     theta.as_ref(),
+    ///     gradient.as_mut(),
+    ///     input_gradient.as_mut(),
+    ///     &mut workspace,
+    /// )?;
+    /// // Scores 0.3 and −0.5: the residual is ∓1/(1 + exp(0.8)), and Θ turns it into −0.6 and −0.2 of that.
+    /// let p = 1.0 / (1.0 + 0.8_f64.exp());
+    /// assert!((input_gradient[(0, 0)] + 0.6 * p).abs() < 1e-15);
+    /// assert!((input_gradient[(0, 1)] - 0.2 * p).abs() < 1e-15);
+    /// # Ok::<(), softmax_regression::Error>(())
+    /// ```
+    pub fn loss_and_gradients<T: Real>(
+        &self,
+        batch: &Batch<'_, T>,
+        theta: MatRef<'_, T>,
+        gradient: MatMut<'_, T>,
+        input_gradient: MatMut<'_, T>,
+        workspace: &mut Workspace<T>,
+    ) -> Result<f64, Error> {
+        self.gradients(batch, theta, gradient, Some(input_gradient), workspace)
+    }
+
+    /// H·V into `out`, of the Hessian H of J at Θ and a direction V, all three of the shape of Θ:
+    ///
+    /// ```text
+    /// H·V = Xᵀ (w ⊙ P ⊙ (XV − rowsum(P ⊙ XV))) + λV
+    /// ```
+    ///
+    /// (and what the options add), without H.
+    ///
+    /// # Errors
+    /// Those of [`loss_and_gradient`](Self::loss_and_gradient), with [`Error::OutputShape`] if `direction` or `out` is not
+    /// of the shape of Θ.
+    pub fn hessian_product<T: Real>(
+        &self,
+        batch: &Batch<'_, T>,
+        theta: MatRef<'_, T>,
+        direction: MatRef<'_, T>,
+        mut out: MatMut<'_, T>,
+        workspace: &mut Workspace<T>,
+    ) -> Result<(), Error> {
+        let divisor = self.check(batch, theta)?;
+        check_output(Operand::Direction, theta.shape(), direction.shape())?;
+        check_output(Operand::HessianProduct, theta.shape(), out.shape())?;
+        let mut problem = self.problem(batch.features(), theta, Some(batch.targets()), Task::HessianProduct);
+        problem.direction = Some(Linear::new(direction, batch.features().features()));
+        let problem = problem.of(batch, divisor);
+        run_blocks(problem, out.as_mut(), None, Destination::Replace, workspace)?;
+        self.add_penalised(batch, out, direction);
+        Ok(())
+    }
+
+    /// The diagonal of the Hessian of J at Θ into `out`, of the shape of Θ: what a preconditioner wants.
+    ///
+    /// # Errors
+    /// Those of [`loss_and_gradient`](Self::loss_and_gradient), with [`Error::OutputShape`] if `out` is not of the shape
+    /// of Θ.
+    pub fn hessian_diagonal<T: Real>(
+        &self,
+        batch: &Batch<'_, T>,
+        theta: MatRef<'_, T>,
+        mut out: MatMut<'_, T>,
+        workspace: &mut Workspace<T>,
+    ) -> Result<(), Error> {
+        let divisor = self.check(batch, theta)?;
+        check_output(Operand::HessianDiagonal, theta.shape(), out.shape())?;
+        let problem = self.problem(batch.features(), theta, Some(batch.targets()), Task::HessianDiagonal);
+        let problem = problem.of(batch, divisor);
+        run_blocks(problem, out.as_mut(), None, Destination::Replace, workspace)?;
+        if self.options.l2 > 0.0 {
+            let mut penalised = out.subrows_mut(0, batch.features().features());
+            zip!(&mut penalised).for_each(|unzip!(h)| *h = *h + T::from_f64(self.options.l2));
+        }
+        Ok(())
+    }
+
+    /// The Hessian of J at Θ into `out`: symmetric, one row and one column for each number of Θ, its columns one after
+    /// the other. Of r rows of Θ, class k and feature j are at k·r + j.
+    ///
+    /// It takes ½·m·(rK)² multiply-adds and (rK)² numbers of memory: for rK up to a few thousand.
+    ///
+    /// # Errors
+    /// Those of [`loss_and_gradient`](Self::loss_and_gradient), with [`Error::OutputShape`] if `out` is not rK×rK.
+    pub fn hessian<T: Real>(
+        &self,
+        batch: &Batch<'_, T>,
+        theta: MatRef<'_, T>,
+        mut out: MatMut<'_, T>,
+        workspace: &mut Workspace<T>,
+    ) -> Result<(), Error> {
+        let divisor = self.check(batch, theta)?;
+        let (rows, classes) = theta.shape();
+        let size = rows.saturating_mul(classes);
+        check_output(Operand::Hessian, (size, size), out.shape())?;
+        let mut problem = self.problem(batch.features(), theta, Some(batch.targets()), Task::Hessian);
+        problem = problem.of(batch, divisor);
+        problem.plan = problem.plan.with_one_group();
+        run_blocks(problem, out.as_mut(), None, Destination::Replace, workspace)?;
+        let features = batch.features().features();
+        for k in 0..size {
+            if self.options.l2 > 0.0 && k % rows < features {
+                out[(k, k)] = out[(k, k)] + T::from_f64(self.options.l2);
+            }
+            for j in k + 1..size {
+                out[(k, j)] = out[(j, k)];
+            }
+        }
+        Ok(())
+    }
+
+    /// P = softmax of the scores (temperature and cap applied) into `out` (m×K, any strides).
+    ///
+    /// # Errors
+    /// [`Error::ThetaShape`], [`Error::NoClasses`], [`Error::OutputShape`], [`Error::InvalidParameter`],
+    /// [`Error::TooManyScores`], [`Error::OutOfMemory`]. Nothing has been written then.
     pub fn probabilities<'x, T: Real>(
         &self,
         x: impl Into<Features<'x, T>>,
@@ -164,21 +348,19 @@ impl Objective {
         workspace: &mut Workspace<T>,
     ) -> Result<(), Error> {
         let x = x.into();
-        check_theta(&x, theta)?;
+        self.check_theta(&x, theta)?;
         check_output(Operand::Probabilities, (x.samples(), theta.ncols()), out.shape())?;
-        let problem = self.problem(x, theta);
-        let Parts { run, theta, .. } = workspace.reserve(&problem)?;
-        let problem = Problem { theta, ..problem };
+        let Parts { run, problem, .. } = workspace.reserve(self.problem(x, theta, None, Task::Value))?;
         run.for_each_block(out, &|samples, out, scratch| problem.probabilities(samples, scratch, out));
         Ok(())
     }
 
-    /// The most probable class of every sample, the lowest of several equal ones. A NaN score is never the largest; a
-    /// sample without any other gets class 0.
+    /// The class of the largest score of every sample, the lowest of several equal ones. A NaN score is never the largest;
+    /// a sample without any other gets class 0. (Temperature and cap do not change the order, so they are not applied.)
     ///
     /// # Errors
     /// [`Error::ThetaShape`], [`Error::NoClasses`], [`Error::SampleCount`] if `labels` does not have m elements,
-    /// [`Error::TooManyScores`], [`Error::OutOfMemory`]. Nothing has been written then.
+    /// [`Error::InvalidParameter`], [`Error::TooManyScores`], [`Error::OutOfMemory`]. Nothing has been written then.
     pub fn predict<'x, T: Real>(
         &self,
         x: impl Into<Features<'x, T>>,
@@ -187,13 +369,77 @@ impl Objective {
         workspace: &mut Workspace<T>,
     ) -> Result<(), Error> {
         let x = x.into();
-        check_theta(&x, theta)?;
+        self.check_theta(&x, theta)?;
         check_count(x.samples(), Operand::Labels, labels.len())?;
-        let problem = self.problem(x, theta);
-        let Parts { run, theta, .. } = workspace.reserve(&problem)?;
-        let problem = Problem { theta, ..problem };
+        let Parts { run, problem, .. } = workspace.reserve(self.problem(x, theta, None, Task::Value))?;
         run.for_each_block(labels, &|samples, labels, scratch| problem.predict(samples, scratch, labels));
         Ok(())
+    }
+
+    /// Adds a batch to what an [`Accumulator`] holds: its loss, total weight and gradient, none of them divided or
+    /// penalised yet. [`Accumulator::finish`] does both.
+    ///
+    /// # Errors
+    /// Those of [`loss_and_gradient`](Self::loss_and_gradient), with [`Error::OutputShape`] if the accumulator was made
+    /// for another shape of Θ; but the weights of one batch may sum to 0.
+    pub fn accumulate<T: Real>(
+        &self,
+        batch: &Batch<'_, T>,
+        theta: MatRef<'_, T>,
+        accumulator: &mut Accumulator<T>,
+        workspace: &mut Workspace<T>,
+    ) -> Result<(), Error> {
+        self.check_batch(batch, theta)?;
+        check_output(Operand::Accumulator, theta.shape(), accumulator.gradient.shape())?;
+        let problem =
+            self.problem(batch.features(), theta, Some(batch.targets()), Task::Value).of(batch, 1.0);
+        let gradient = accumulator.gradient.as_mut();
+        let loss = run_blocks(problem, gradient, None, Destination::Add, workspace)?;
+        accumulator.loss += loss;
+        accumulator.weight += batch.weight(&self.options, theta.ncols());
+        Ok(())
+    }
+
+    /// [`Accumulator::finish`], the shapes checked.
+    pub(crate) fn finish<T: Real>(
+        &self,
+        loss: f64,
+        weight: f64,
+        sum: MatRef<'_, T>,
+        theta: MatRef<'_, T>,
+        mut gradient: MatMut<'_, T>,
+    ) -> Result<f64, Error> {
+        self.options.check(theta.ncols())?;
+        let features = theta.nrows() - self.options.theta_rows(0).min(theta.nrows());
+        let divisor = match self.reduction {
+            Reduction::Sum => 1.0,
+            Reduction::Mean => check_weight(0, weight)?,
+        };
+        zip!(&mut gradient, sum).for_each(|unzip!(out, x)| *out = T::from_f64(x.to_f64() / divisor));
+        self.options.add_penalised(gradient, theta, features);
+        Ok(loss / divisor + self.options.penalty(theta, features))
+    }
+
+    fn gradients<T: Real>(
+        &self,
+        batch: &Batch<'_, T>,
+        theta: MatRef<'_, T>,
+        mut gradient: MatMut<'_, T>,
+        input_gradient: Option<MatMut<'_, T>>,
+        workspace: &mut Workspace<T>,
+    ) -> Result<f64, Error> {
+        let divisor = self.check(batch, theta)?;
+        check_output(Operand::Gradient, theta.shape(), gradient.shape())?;
+        if let Some(out) = &input_gradient {
+            let expected = (batch.samples(), batch.features().features());
+            check_output(Operand::InputGradient, expected, out.shape())?;
+        }
+        let problem =
+            self.problem(batch.features(), theta, Some(batch.targets()), Task::Value).of(batch, divisor);
+        let (out, held) = (gradient.as_mut(), Destination::Replace);
+        let loss = run_blocks(problem, out, input_gradient, held, workspace)?;
+        self.add_penalised(batch, gradient, theta);
+        Ok(loss / divisor + self.penalty(batch, theta))
     }
 
     fn losses<T: Real>(
@@ -207,40 +453,73 @@ impl Objective {
         if let Some(losses) = &sample_losses {
             check_count(batch.samples(), Operand::Losses, losses.len())?;
         }
-        let problem = self.problem(batch.features(), theta).of(batch, divisor);
-        let Parts { run, theta, losses, .. } = workspace.reserve(&problem)?;
-        let problem = Problem { theta, ..problem };
+        let problem =
+            self.problem(batch.features(), theta, Some(batch.targets()), Task::Value).of(batch, divisor);
+        let Parts { run, problem, losses, .. } = workspace.reserve(problem)?;
         run.for_each_block((ByBlock(losses), sample_losses), &|samples, (loss, sample_losses), scratch| {
             loss.0[0] = problem.loss(samples, scratch, sample_losses);
         });
         Ok(total(losses) / divisor)
     }
 
+    /// ½·λ‖Θ‖².
+    fn penalty<T: Real>(&self, batch: &Batch<'_, T>, theta: MatRef<'_, T>) -> f64 {
+        self.options.penalty(theta, batch.features().features())
+    }
+
+    /// Adds λ·`matrix` but for the row of the intercept.
+    fn add_penalised<T: Real>(&self, batch: &Batch<'_, T>, out: MatMut<'_, T>, matrix: MatRef<'_, T>) {
+        self.options.add_penalised(out, matrix, batch.features().features());
+    }
+
     /// Checks a batch against Θ, and returns what its loss is divided by.
     fn check<T: Real>(&self, batch: &Batch<'_, T>, theta: MatRef<'_, T>) -> Result<f64, Error> {
-        check_theta(&batch.features(), theta)?;
-        batch.check_labels(theta.ncols())?;
-        match (self.reduction, batch.total_weight()) {
-            (Reduction::Sum, _) => Ok(1.0),
-            (Reduction::Mean, total) if total > 0.0 && total.is_finite() => Ok(total),
-            (Reduction::Mean, total) => Err(Error::TotalWeight { samples: batch.samples(), total }),
+        self.check_batch(batch, theta)?;
+        match self.reduction {
+            Reduction::Sum => Ok(1.0),
+            Reduction::Mean => check_weight(batch.samples(), batch.weight(&self.options, theta.ncols())),
         }
     }
 
-    /// What can be computed of features alone.
-    fn problem<'a, T: Real>(&self, features: Features<'a, T>, theta: MatRef<'a, T>) -> Problem<'a, T> {
+    fn check_batch<T: Real>(&self, batch: &Batch<'_, T>, theta: MatRef<'_, T>) -> Result<(), Error> {
+        self.check_theta(&batch.features(), theta)?;
+        batch.check_targets(theta.ncols(), self.options.ignore_label)
+    }
+
+    fn check_theta<T: Real>(&self, x: &Features<'_, T>, theta: MatRef<'_, T>) -> Result<(), Error> {
+        let expected = self.options.theta_rows(x.features());
+        if theta.nrows() != expected {
+            let features = (x.samples(), x.features());
+            return Err(Error::ThetaShape { features, expected, theta: theta.shape() });
+        }
+        check_scores(x.samples(), theta.ncols())?;
+        self.options.check(theta.ncols())
+    }
+
+    /// What can be computed of features with perhaps targets.
+    fn problem<'a, T: Real>(
+        &'a self,
+        features: Features<'a, T>,
+        theta: MatRef<'a, T>,
+        targets: Option<Targets<'a, T>>,
+        task: Task,
+    ) -> Problem<'a, T> {
         let (samples, n) = (features.samples(), features.features());
         let x = features.dense();
         let column_major = x.row_stride().unsigned_abs() < x.col_stride().unsigned_abs();
-        let shape =
-            Shape { samples, features: n, classes: theta.ncols(), size: size_of::<T>(), column_major };
+        let planes = 1 + planes(&self.options, targets, task).iter().filter(|&&used| used).count();
+        let (classes, size) = (theta.ncols(), size_of::<T>());
+        let shape = Shape { samples, features: n, classes, planes, size, column_major };
         let plan = Plan::new(shape, self.block_bytes);
         Problem {
-            features: x,
-            theta,
-            labels: None,
+            features,
+            theta: Linear::new(theta, n),
+            direction: None,
+            targets,
             weights: None,
+            options: &self.options,
             divisor: 1.0,
+            task,
             level: self.level.unwrap_or_else(SimdLevel::best),
             plan,
             // A problem too small to gain from threads stays on the caller's.
@@ -274,20 +553,49 @@ pub fn loss_and_gradient<'a, T: Real>(
     Objective::default().loss_and_gradient(&batch, theta, gradient, &mut Workspace::new())
 }
 
-/// The gradient of each group into a matrix of its own, side by side, and the loss of each block.
-fn add_blocks<T: Real>(
+/// Runs all blocks: what they add to a matrix of the shape of the gradient, and the sum of their losses. What there is one
+/// row a sample of they write too.
+fn run_blocks<'a, T: Real>(
+    mut problem: Problem<'a, T>,
+    mut out: MatMut<'_, T>,
+    by_sample: Option<MatMut<'_, T>>,
+    held: Destination,
+    workspace: &'a mut Workspace<T>,
+) -> Result<f64, Error> {
+    problem.plan = problem.plan.with_partials(out.row_stride() == 1);
+    let Parts { run, problem, partials, losses } = workspace.reserve(problem)?;
+    if problem.features.samples() == 0 && held == Destination::Replace {
+        out.fill(T::ZERO);
+    }
+    match partials {
+        None => run_groups(&run, &problem, out, by_sample, held, losses),
+        Some(mut partials) => {
+            run_groups(&run, &problem, partials.as_mut(), by_sample, Destination::Replace, losses);
+            sum_partials(out, held, partials.as_ref());
+        }
+    }
+    Ok(total(losses))
+}
+
+/// What each group adds up, in a matrix of its own, side by side, and the loss of each block.
+fn run_groups<T: Real>(
     run: &Run<'_, T>,
     problem: &Problem<'_, T>,
-    gradients: MatMut<'_, T>,
+    matrices: MatMut<'_, T>,
+    by_sample: Option<MatMut<'_, T>>,
+    held: Destination,
     losses: &mut [f64],
 ) {
-    let out = (ByGroup { matrices: gradients, classes: problem.theta.ncols() }, ByBlock(losses));
-    run.for_each_group(out, &|blocks, (mut gradient, losses), scratch| {
-        let mut held = Destination::Replace;
+    let columns = matrices.ncols() / run.plan.groups();
+    let out = (ByGroup { matrices, columns }, (ByBlock(losses), by_sample));
+    run.for_each_group(out, &|blocks, (mut group, (losses, mut by_sample)), scratch| {
+        let mut held = held;
         for (block, loss) in blocks.zip(losses.0) {
             let samples = problem.plan.samples_of(block..block + 1);
-            let gradient = Gradient { matrix: gradient.matrices.as_mut(), held };
-            *loss = problem.loss_and_gradient(samples, scratch, gradient);
+            let matrix = Gradient { matrix: group.matrices.as_mut(), held };
+            let (own, rest) = by_sample.map(|all| all.split_at_row_mut(samples.len())).unzip();
+            *loss = problem.add_derivative(samples, scratch, matrix, own);
+            by_sample = rest;
             held = Destination::Add;
         }
     });
@@ -298,23 +606,29 @@ fn total(losses: &[f64]) -> f64 {
     losses.iter().fold(0.0, |total, loss| total + loss)
 }
 
-/// The sum of the partial gradients, in their order.
-fn sum_partials<T: Real>(mut gradient: MatMut<'_, T>, partials: MatRef<'_, T>) {
-    let classes = gradient.ncols();
-    gradient.copy_from(partials.subcols(0, classes));
-    for first in (classes..partials.ncols()).step_by(classes) {
-        zip!(gradient.as_mut(), partials.subcols(first, classes)).for_each(|unzip!(sum, x)| *sum += *x);
+/// The sum of the partial gradients, in their order, into a matrix or added to it.
+fn sum_partials<T: Real>(mut out: MatMut<'_, T>, held: Destination, partials: MatRef<'_, T>) {
+    let columns = out.ncols();
+    let (first, rest) = partials.split_at_col(columns);
+    match held {
+        Destination::Replace => out.copy_from(first),
+        Destination::Add => zip!(&mut out, first).for_each(|unzip!(sum, x)| *sum += *x),
+    }
+    for start in (0..rest.ncols()).step_by(columns) {
+        zip!(&mut out, rest.subcols(start, columns)).for_each(|unzip!(sum, x)| *sum += *x);
     }
 }
 
-fn check_theta<T: Real>(x: &Features<'_, T>, theta: MatRef<'_, T>) -> Result<(), Error> {
-    if theta.nrows() != x.features() {
-        return Err(Error::ThetaShape { features: (x.samples(), x.features()), theta: theta.shape() });
-    }
-    check_scores(x.samples(), theta.ncols())
+/// A total weight that can be divided by.
+pub(crate) fn check_weight(samples: usize, total: f64) -> Result<f64, Error> {
+    if total > 0.0 && total.is_finite() { Ok(total) } else { Err(Error::TotalWeight { samples, total }) }
 }
 
-fn check_output(operand: Operand, expected: (usize, usize), found: (usize, usize)) -> Result<(), Error> {
+pub(crate) fn check_output(
+    operand: Operand,
+    expected: (usize, usize),
+    found: (usize, usize),
+) -> Result<(), Error> {
     if found == expected { Ok(()) } else { Err(Error::OutputShape { operand, expected, found }) }
 }
 

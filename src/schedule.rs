@@ -99,6 +99,9 @@ const FEW_CLASSES: usize = 128;
 /// with the scores in that order, by up to a fifth. With fewer samples, too many lanes would be idle.
 const MANY_SAMPLES: usize = 64;
 
+/// Classes from which on an `f32` cannot number them, as the kernels across samples do.
+const MOST_CLASS_MAJOR: usize = 1 << 24;
+
 /// Multiply-adds below which threads cost more than they bring: some 40 µs of one core.
 const SERIAL_WORK: usize = 1 << 21;
 
@@ -127,6 +130,8 @@ pub(crate) struct Shape {
     pub(crate) samples: usize,
     pub(crate) features: usize,
     pub(crate) classes: usize,
+    /// Numbers that a block keeps of a score.
+    pub(crate) planes: usize,
     /// Bytes of a number.
     pub(crate) size: usize,
     /// Whether the features of a sample lie far apart, and the samples of a feature side by side.
@@ -146,7 +151,7 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(crate) fn new(shape: Shape, block_bytes: Option<usize>) -> Self {
-        let Shape { samples, features, classes, size, column_major } = shape;
+        let Shape { samples, features, classes, planes, size, column_major } = shape;
         let theta = features.saturating_mul(classes);
         let work = samples.saturating_mul(theta.saturating_add(8 * classes)).saturating_mul(2);
 
@@ -162,13 +167,14 @@ impl Plan {
             (false, true) => COLUMN_MAJOR_BLOCK_BYTES,
             (false, false) => BLOCK_BYTES,
         });
-        let per_row = if tall { classes.max(features / 4) } else { classes.saturating_add(features) };
+        let kept = classes.saturating_mul(planes);
+        let per_row = if tall { kept.max(features / 4) } else { kept.saturating_add(features) };
         let rows = (budget / per_row.saturating_mul(size).max(1)).clamp(MAX_LANES, 1024);
         let rows = (rows / MAX_LANES * MAX_LANES).min(samples.div_ceil(groups)).max(1);
         // Blocks of the same size, but for the last.
         let blocks = samples.div_ceil(rows).max(1);
         let rows = samples.div_ceil(blocks).next_multiple_of(MAX_LANES).clamp(1, rows);
-        let class_major = classes <= FEW_CLASSES || rows >= MANY_SAMPLES;
+        let class_major = classes <= FEW_CLASSES || (rows >= MANY_SAMPLES && classes < MOST_CLASS_MAJOR);
         let layout = if class_major { Layout::ClassMajor } else { Layout::SampleMajor };
         let groups = groups.min(samples.div_ceil(rows)).max(1);
         Self { shape, rows, groups, layout, in_pieces, partials: false }
@@ -182,6 +188,15 @@ impl Plan {
     /// Whether the products of a block are to be split.
     pub(crate) fn in_pieces(&self) -> bool {
         self.in_pieces
+    }
+
+    /// With one group, its products split if there is enough to do: for a result too large to have several.
+    pub(crate) fn with_one_group(self) -> Self {
+        Self { groups: 1, in_pieces: true, ..self }
+    }
+
+    pub(crate) fn groups(&self) -> usize {
+        self.groups
     }
 
     /// Samples in a block; the last may have fewer.
@@ -211,9 +226,9 @@ impl Plan {
         Self { partials: self.groups > 1 || own, ..self }
     }
 
-    /// Shape of the partial gradients, side by side; none if the gradient itself serves.
-    pub(crate) fn partials(&self) -> Option<(usize, usize)> {
-        self.partials.then(|| (self.shape.features, self.shape.classes * self.groups))
+    /// Shape of the partial gradients of so many rows, side by side; none if the gradient itself serves.
+    pub(crate) fn partials(&self, rows: usize) -> Option<(usize, usize)> {
+        self.partials.then(|| (rows, self.shape.classes * self.groups))
     }
 
     /// Whether to bring Θ into the order that the products like best: if it is not, and copying it costs little.
@@ -281,17 +296,18 @@ impl Split for ByBlock<'_> {
     }
 }
 
-/// A matrix for each group, side by side, each of as many columns as there are classes.
+/// A matrix for each group, side by side.
 pub(crate) struct ByGroup<'a, T> {
     pub(crate) matrices: MatMut<'a, T>,
-    pub(crate) classes: usize,
+    /// Columns of each.
+    pub(crate) columns: usize,
 }
 
 impl<T: Send> Split for ByGroup<'_, T> {
     fn split(self, at: Cut) -> (Self, Self) {
-        let classes = self.classes;
-        let (a, b) = self.matrices.split_at_col_mut(at.groups * classes);
-        (Self { matrices: a, classes }, Self { matrices: b, classes })
+        let columns = self.columns;
+        let (a, b) = self.matrices.split_at_col_mut(at.groups * columns);
+        (Self { matrices: a, columns }, Self { matrices: b, columns })
     }
 }
 

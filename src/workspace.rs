@@ -1,8 +1,8 @@
 //! Scratch that outlives an evaluation, so that the next one need not allocate.
 
 use crate::Error;
-use crate::block::Problem;
-use crate::kernel::{MAX_LANES, PerSample, Real};
+use crate::block::{Linear, Problem};
+use crate::kernel::{MAX_LANES, PER_SAMPLE, PerSample, Real};
 use crate::schedule::{Plan, Run};
 use faer::{MatMut, MatRef};
 use std::sync::{Mutex, PoisonError};
@@ -17,30 +17,35 @@ use std::sync::{Mutex, PoisonError};
 pub struct Workspace<T> {
     slots: Vec<Mutex<BlockScratch<T>>>,
     theta: Vec<T>,
+    direction: Vec<T>,
     partials: Vec<T>,
     losses: Vec<f64>,
 }
 
-impl<T> Workspace<T> {
+impl<T: Real> Workspace<T> {
     /// An empty workspace. Allocates nothing.
     pub const fn new() -> Self {
-        Self { slots: Vec::new(), theta: Vec::new(), partials: Vec::new(), losses: Vec::new() }
+        Self {
+            slots: Vec::new(),
+            theta: Vec::new(),
+            direction: Vec::new(),
+            partials: Vec::new(),
+            losses: Vec::new(),
+        }
     }
 
     /// Bytes it holds.
     pub fn bytes(&self) -> usize {
-        let block = |slot: &Mutex<BlockScratch<T>>| {
-            let slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
-            (slot.scores.capacity() + slot.per_sample.capacity()) * size_of::<T>()
-                + slot.labels.capacity() * size_of::<u32>()
-        };
+        let block =
+            |slot: &Mutex<BlockScratch<T>>| slot.lock().unwrap_or_else(PoisonError::into_inner).bytes();
+        let numbers = [&self.theta, &self.direction, &self.partials];
         self.slots.iter().map(block).sum::<usize>()
-            + (self.theta.capacity() + self.partials.capacity()) * size_of::<T>()
+            + numbers.iter().map(|numbers| numbers.capacity() * size_of::<T>()).sum::<usize>()
             + self.losses.capacity() * size_of::<f64>()
     }
 }
 
-impl<T> Default for Workspace<T> {
+impl<T: Real> Default for Workspace<T> {
     fn default() -> Self {
         Self::new()
     }
@@ -51,48 +56,60 @@ impl<T: Real> Workspace<T> {
     ///
     /// # Errors
     /// [`Error::OutOfMemory`].
-    pub(crate) fn reserve<'a>(&'a mut self, problem: &Problem<'a, T>) -> Result<Parts<'a, T>, Error> {
-        let Problem { plan, parallelism, theta, .. } = *problem;
+    pub(crate) fn reserve<'a>(&'a mut self, problem: Problem<'a, T>) -> Result<Parts<'a, T>, Error> {
+        let Problem { plan, parallelism, theta, direction, .. } = problem;
         let slots = if plan.in_pieces() { 1 } else { parallelism.threads() };
         if self.slots.len() < slots {
             let more = slots - self.slots.len();
             reserved(self.slots.try_reserve_exact(more), more.saturating_mul(size_of::<BlockScratch<T>>()))?;
             self.slots.resize_with(slots, || Mutex::new(BlockScratch::new()));
         }
+        let sizes = problem.sizes();
         for slot in &mut self.slots[..slots] {
-            slot.get_mut().unwrap_or_else(PoisonError::into_inner).reserve(&plan)?;
+            slot.get_mut().unwrap_or_else(PoisonError::into_inner).reserve(&sizes)?;
         }
         grow(&mut self.losses, plan.blocks(), 0.0)?;
-        let partials = match plan.partials() {
+        let partials = match plan.partials(problem.options.theta_rows(problem.features.features())) {
             None => None,
             Some((rows, cols)) => {
                 let data = aligned(&mut self.partials, rows.saturating_mul(cols))?;
                 Some(MatMut::from_column_major_slice_mut(data, rows, cols))
             }
         };
-        let theta = if plan.copies_theta(theta.row_stride() == 1) {
-            let (rows, cols) = theta.shape();
-            let data = aligned(&mut self.theta, rows.saturating_mul(cols))?;
-            MatMut::from_column_major_slice_mut(&mut *data, rows, cols).copy_from(theta);
-            MatRef::from_column_major_slice(data, rows, cols)
-        } else {
-            theta
-        };
+        let theta = in_order(&plan, &mut self.theta, theta)?;
+        let direction =
+            direction.map(|direction| in_order(&plan, &mut self.direction, direction)).transpose()?;
         Ok(Parts {
             run: Run { plan, parallelism, slots: &self.slots[..slots] },
-            theta,
+            problem: Problem { theta, direction, ..problem },
             partials,
             losses: &mut self.losses[..plan.blocks()],
         })
     }
 }
 
+/// A linear map in the order that the products like best: itself, or a copy.
+fn in_order<'a, T: Real>(
+    plan: &Plan,
+    copy: &'a mut Vec<T>,
+    map: Linear<'a, T>,
+) -> Result<Linear<'a, T>, Error> {
+    let matrix = map.matrix;
+    if !plan.copies_theta(matrix.row_stride() == 1) {
+        return Ok(map);
+    }
+    let (rows, cols) = matrix.shape();
+    let data = aligned(copy, rows.saturating_mul(cols))?;
+    MatMut::from_column_major_slice_mut(&mut *data, rows, cols).copy_from(matrix);
+    Ok(Linear { matrix: MatRef::from_column_major_slice(data, rows, cols), ..map })
+}
+
 /// What an evaluation uses of a workspace.
 pub(crate) struct Parts<'a, T> {
     /// The plan with scratch for its blocks.
     pub(crate) run: Run<'a, T>,
-    /// Θ, or a copy of it that the products can read faster.
-    pub(crate) theta: MatRef<'a, T>,
+    /// The problem, its Θ perhaps a copy that the products can read faster.
+    pub(crate) problem: Problem<'a, T>,
     /// The partial gradients, side by side; none if the gradient itself serves.
     pub(crate) partials: Option<MatMut<'a, T>>,
     /// The loss of each block.
@@ -102,35 +119,104 @@ pub(crate) struct Parts<'a, T> {
 /// What is kept of a block while it is worked on.
 #[derive(Debug)]
 pub(crate) struct BlockScratch<T> {
-    scores: Vec<T>,
+    planes: Vec<T>,
     per_sample: Vec<T>,
+    features: Vec<T>,
     labels: Vec<u32>,
+    weights: Vec<f64>,
+}
+
+/// How much of each there is, in numbers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sizes {
+    /// Samples of a block.
+    pub(crate) rows: usize,
+    /// One number a score.
+    pub(crate) plane: usize,
+    /// Which planes there are beside the scores, in the order of [`BlockData`].
+    pub(crate) planes: [bool; 4],
+    /// Copies of the features.
+    pub(crate) features: usize,
+}
+
+impl Sizes {
+    /// One number a sample, to whole registers.
+    fn padded(&self) -> usize {
+        self.rows.next_multiple_of(MAX_LANES)
+    }
+}
+
+/// Scratch of a block, by use. Slices of what a problem does not use are empty.
+pub(crate) struct BlockData<'a, T> {
+    pub(crate) scores: &'a mut [T],
+    /// Targets of all classes, in the order of the scores, as are the next three.
+    pub(crate) targets: &'a mut [T],
+    /// Derivative of the scores' transform.
+    pub(crate) slopes: &'a mut [T],
+    /// Scores of a direction.
+    pub(crate) direction: &'a mut [T],
+    /// Second derivative of the scores' transform, along the direction.
+    pub(crate) bends: &'a mut [T],
+    pub(crate) per_sample: PerSample<'a, T>,
+    pub(crate) labels: &'a mut [u32],
+    pub(crate) weights: &'a mut [f64],
 }
 
 impl<T: Real> BlockScratch<T> {
     pub(crate) const fn new() -> Self {
-        Self { scores: Vec::new(), per_sample: Vec::new(), labels: Vec::new() }
+        Self {
+            planes: Vec::new(),
+            per_sample: Vec::new(),
+            features: Vec::new(),
+            labels: Vec::new(),
+            weights: Vec::new(),
+        }
     }
 
-    pub(crate) fn reserve(&mut self, plan: &Plan) -> Result<(), Error> {
-        let rows = plan.rows().next_multiple_of(MAX_LANES);
-        aligned(&mut self.scores, plan.scores_len())?;
-        aligned(&mut self.per_sample, 4 * rows)?;
-        grow(&mut self.labels, plan.rows(), 0)
+    /// Bytes it holds.
+    fn bytes(&self) -> usize {
+        let numbers = [&self.planes, &self.per_sample, &self.features];
+        numbers.iter().map(|numbers| numbers.capacity() * size_of::<T>()).sum::<usize>()
+            + self.labels.capacity() * size_of::<u32>()
+            + self.weights.capacity() * size_of::<f64>()
     }
 
-    /// The scores, what is kept of each sample, and the labels of a block of `rows` samples.
-    pub(crate) fn parts(&mut self, plan: &Plan, rows: usize) -> (&mut [T], PerSample<'_, T>, &mut [u32]) {
+    pub(crate) fn reserve(&mut self, sizes: &Sizes) -> Result<(), Error> {
+        let planes = 1 + sizes.planes.iter().filter(|&&used| used).count();
+        aligned(&mut self.planes, sizes.plane.saturating_mul(planes))?;
+        aligned(&mut self.per_sample, PER_SAMPLE * sizes.padded())?;
+        aligned(&mut self.features, sizes.features)?;
+        grow(&mut self.labels, sizes.rows, 0)?;
+        grow(&mut self.weights, sizes.rows, 0.0)
+    }
+
+    /// What there is for a block of `rows` samples, and room for copies of its features.
+    pub(crate) fn data(&mut self, sizes: &Sizes, rows: usize) -> (BlockData<'_, T>, &mut [T]) {
+        let mut planes = aligned_again(&mut self.planes);
+        let mut next = |used: bool| {
+            let (plane, rest) = core::mem::take(&mut planes).split_at_mut(if used { sizes.plane } else { 0 });
+            planes = rest;
+            plane
+        };
+        let scores = next(true);
+        let [targets, slopes, direction, bends] = sizes.planes.map(next);
         let padded = rows.next_multiple_of(MAX_LANES);
-        let per_sample = &mut aligned_again(&mut self.per_sample)[..4 * padded];
+        let per_sample = &mut aligned_again(&mut self.per_sample)[..PER_SAMPLE * padded];
         let (label_score, rest) = per_sample.split_at_mut(padded);
         let (coefficient, rest) = rest.split_at_mut(padded);
-        let (top, tail) = rest.split_at_mut(padded);
-        (
-            &mut aligned_again(&mut self.scores)[..plan.scores_len()],
-            PerSample { label_score, coefficient, top, tail },
-            &mut self.labels[..rows],
-        )
+        let (top, rest) = rest.split_at_mut(padded);
+        let (tail, total) = rest.split_at_mut(padded);
+        let block = BlockData {
+            scores,
+            targets,
+            slopes,
+            direction,
+            bends,
+            per_sample: PerSample { label_score, coefficient, top, tail, total },
+            labels: &mut self.labels[..rows],
+            weights: &mut self.weights[..rows],
+        };
+        (block, &mut aligned_again(&mut self.features)[..sizes.features])
     }
 }
 

@@ -39,15 +39,15 @@ fn objective(parallelism: Parallelism) -> Objective {
     Objective::default().parallelism(parallelism).reduction(Reduction::Mean)
 }
 
-fn bits<T: Float>(objective: Objective, problem: &Problem<T>, workspace: &mut Workspace<T>) -> Vec<u64> {
+fn bits<T: Float>(objective: &Objective, problem: &Problem<T>, workspace: &mut Workspace<T>) -> Vec<u64> {
     let (x, theta) = (problem.x.as_ref(), problem.theta.as_ref());
-    Everything::of(&objective, &problem.batch(true), x, theta, workspace).bits()
+    Everything::of(objective, &problem.batch(true), x, theta, workspace).bits()
 }
 
 /// The bits of a serial evaluation, and the problem.
 fn serial<T: Float>((m, n, k): (usize, usize, usize)) -> (Problem<T>, Vec<u64>) {
     let problem = Problem::random(m, n, k);
-    let expected = bits(objective(Parallelism::Serial), &problem, &mut Workspace::new());
+    let expected = bits(&objective(Parallelism::Serial), &problem, &mut Workspace::new());
     (problem, expected)
 }
 
@@ -64,18 +64,21 @@ fn threads<T: Float>() {
         for block_bytes in [None, Some(1), Some(100_000)] {
             let with = |parallelism| {
                 let objective = objective(parallelism);
-                block_bytes.map_or(objective, |bytes| objective.block_bytes(bytes))
+                match block_bytes {
+                    None => objective,
+                    Some(bytes) => objective.block_bytes(bytes),
+                }
             };
             // Another block size is another order of sums.
             let expected = match block_bytes {
                 None => expected.clone(),
-                Some(_) => bits(with(Parallelism::Serial), &problem, &mut Workspace::new()),
+                Some(_) => bits(&with(Parallelism::Serial), &problem, &mut Workspace::new()),
             };
             let rayon = with(Parallelism::Rayon);
-            let found = bits(rayon, &problem, &mut Workspace::new());
+            let found = bits(&rayon, &problem, &mut Workspace::new());
             same(&found, &expected, &format!("{name}, {block_bytes:?}, outside"));
             for pool in POOLS.iter() {
-                let found = pool.install(|| bits(rayon, &problem, &mut Workspace::new()));
+                let found = pool.install(|| bits(&rayon, &problem, &mut Workspace::new()));
                 let threads = pool.current_num_threads();
                 same(&found, &expected, &format!("{name}, {block_bytes:?}, {threads} threads"));
             }
@@ -90,7 +93,7 @@ fn runs<T: Float>() {
         for run in 0..5 {
             let pool = &POOLS[run % POOLS.len()];
             let rayon = objective(Parallelism::Rayon);
-            let found = pool.install(|| bits(rayon, &problem, &mut workspace));
+            let found = pool.install(|| bits(&rayon, &problem, &mut workspace));
             same(&found, &expected, &format!("{name}, run {run}"));
         }
     }
@@ -103,12 +106,12 @@ fn used_workspaces<T: Float>() {
         let mut workspace = Workspace::new();
         for _ in 0..2 {
             for (name, (problem, expected)) in problems.iter().chain(problems.iter().rev()) {
-                let found = bits(objective(parallelism), problem, &mut workspace);
+                let found = bits(&objective(parallelism), problem, &mut workspace);
                 same(&found, expected, &format!("{name}, {parallelism:?}"));
             }
             let mut poisoned = Problem::<T>::random(2000, 7, 5);
             poisoned.x.fill(T::of(f64::NAN));
-            bits(objective(parallelism), &poisoned, &mut workspace);
+            bits(&objective(parallelism), &poisoned, &mut workspace);
         }
     }
 }
@@ -120,7 +123,7 @@ fn evaluations_side_by_side<T: Float>() {
         let check = |task: usize| {
             let (name, (problem, expected)) = &problems[task % problems.len()];
             let parallelism = if task % 5 == 4 { Parallelism::Serial } else { Parallelism::Rayon };
-            let found = bits(objective(parallelism), problem, &mut Workspace::new());
+            let found = bits(&objective(parallelism), problem, &mut Workspace::new());
             same(&found, expected, &format!("{name}, task {task}, {} threads", pool.current_num_threads()));
         };
         pool.install(|| (0..2 * problems.len()).into_par_iter().for_each(check));
@@ -163,7 +166,7 @@ fn levels_are_each_deterministic<T: Float>() {
             let problem = Problem::<T>::random(m / 4, n, k);
             let at = |parallelism| {
                 let objective = objective(parallelism).simd_level(level);
-                POOLS[2].install(|| bits(objective, &problem, &mut Workspace::new()))
+                POOLS[2].install(|| bits(&objective, &problem, &mut Workspace::new()))
             };
             same(&at(Parallelism::Rayon), &at(Parallelism::Serial), &format!("{name}, {level:?}"));
         }

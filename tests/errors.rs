@@ -82,7 +82,7 @@ fn names_its_numbers(error: &Error) {
         Error::SampleCount { features, operand, found } => {
             vec![features.to_string(), operand.to_string(), found.to_string()]
         }
-        Error::ThetaShape { features: (m, n), theta: (rows, k) } => {
+        Error::ThetaShape { features: (m, n), expected: _, theta: (rows, k) } => {
             vec![format!("{m}×{n}"), format!("{rows}×{k}")]
         }
         Error::OutputShape { operand, expected: (er, ec), found: (fr, fc) } => {
@@ -107,7 +107,7 @@ fn names_its_numbers(error: &Error) {
 #[track_caller]
 fn losses_refused<T: Float>(
     expected: Error,
-    objective: Objective,
+    objective: &Objective,
     batch: &Batch<'_, T>,
     theta: MatRef<'_, T>,
 ) {
@@ -182,9 +182,12 @@ fn theta_of_another_shape<T: Float>() {
     for (rows, k) in shapes {
         let theta = Mat::<T>::zeros(rows, k);
         let theta = theta.as_ref();
-        let expected =
-            if k == 0 { Error::NoClasses } else { Error::ThetaShape { features: (M, N), theta: (rows, k) } };
-        losses_refused(expected, objective, &problem.batch(true), theta);
+        let expected = if k == 0 {
+            Error::NoClasses
+        } else {
+            Error::ThetaShape { features: (M, N), expected: N, theta: (rows, k) }
+        };
+        losses_refused(expected, &objective, &problem.batch(true), theta);
         let outputs = Outputs::new((rows, k), M, (M, k));
         refused(expected, outputs.clone(), |out, _| {
             loss_and_gradient(x, &problem.labels, theta, out.gradient.as_mut()).map(drop)
@@ -235,7 +238,7 @@ fn labels_of_every_type<T: Float>() {
     let check = |targets: Targets<'_, T>, sample: usize, label: i128| {
         let expected = Error::LabelOutOfRange { sample, label, classes: K };
         let batch = Batch::new(&problem.x, targets).unwrap();
-        losses_refused(expected, Objective::default(), &batch, problem.theta.as_ref());
+        losses_refused(expected, &Objective::default(), &batch, problem.theta.as_ref());
         let outputs = Outputs::new((N, K), 0, (M, K));
         refused(expected, outputs.clone(), |out, _| {
             let x = &problem.x;
@@ -270,19 +273,19 @@ fn mean_of_nothing<T: Float>() {
     let mean = Objective::default().reduction(Reduction::Mean);
     let empty = Problem::<T>::random(0, N, K);
     let expected = Error::TotalWeight { samples: 0, total: 0.0 };
-    losses_refused(expected, mean, &empty.batch(false), empty.theta.as_ref());
+    losses_refused(expected, &mean, &empty.batch(false), empty.theta.as_ref());
 
     let problem = Problem::<T>::random(M, N, K);
     let zeros = vec![T::of(0.0); M];
     let batch = problem.batch(false).with_sample_weights(&zeros).unwrap();
-    losses_refused(Error::TotalWeight { samples: M, total: 0.0 }, mean, &batch, problem.theta.as_ref());
+    losses_refused(Error::TotalWeight { samples: M, total: 0.0 }, &mean, &batch, problem.theta.as_ref());
 
     let largest = vec![T::of(T::LARGEST); M];
     let batch = problem.batch(false).with_sample_weights(&largest).unwrap();
     // The largest numbers of f32 still have a sum in f64.
     if batch.total_weight().is_infinite() {
         let expected = Error::TotalWeight { samples: M, total: f64::INFINITY };
-        losses_refused(expected, mean, &batch, problem.theta.as_ref());
+        losses_refused(expected, &mean, &batch, problem.theta.as_ref());
     }
 }
 
@@ -292,7 +295,7 @@ fn scores_beyond_counting<T: Float>() {
         let expected = Error::TooManyScores { samples: m, classes: k };
         let (x, labels) = (Mat::<T>::zeros(m, 0), vec![0_u8; m]);
         let batch = Batch::new(&x, &labels).unwrap();
-        losses_refused(expected, objective, &batch, no_rows(k));
+        losses_refused(expected, &objective, &batch, no_rows(k));
         refused(expected, Outputs::<T>::new((0, 0), m, (0, 0)), |out, workspace| {
             objective.predict(&x, no_rows(k), &mut out.predictions, workspace)
         });
@@ -342,7 +345,7 @@ fn scratch_that_cannot_be_had<T: Float>() {
     // A class has 16 places more than samples.
     assert!((scores..=scores + scores / 64 + 4096).contains(&bytes), "{bytes} for {scores} bytes of scores");
 
-    losses_refused(error, objective, &batch, theta);
+    losses_refused(error, &objective, &batch, theta);
     refused(error, Outputs::<T>::new((0, 0), m, (0, 0)), |out, workspace| {
         objective.predict(&x, theta, &mut out.predictions, workspace)
     });

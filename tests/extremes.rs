@@ -45,7 +45,7 @@ fn check_weights<T: Float>(
     let batch = problem.batch(true);
     let mut workspace = Workspace::new();
     let mut check = |expected: &Expected, reduction| {
-        for objective in objectives.iter().map(|objective| objective.reduction(reduction)) {
+        for objective in objectives.iter().map(|objective| objective.clone().reduction(reduction)) {
             let (x, theta) = (problem.x.as_ref(), problem.theta.as_ref());
             let found = Everything::of(&objective, &batch, x, theta, &mut workspace);
             let what = || format!("{m}×{n}×{k}, {objective:?}");
@@ -83,7 +83,7 @@ fn samples_of_weight_zero<T: Float>() {
 /// Blocks, and groups of blocks, that have nothing to add to the gradient: first, last, and every other one.
 fn whole_blocks_of_weight_zero<T: Float>() {
     let objectives = PARALLELISMS.map(|parallelism| Objective::default().parallelism(parallelism));
-    let blocks = objectives.map(|objective| objective.block_bytes(1));
+    let blocks = objectives.clone().map(|objective| objective.block_bytes(1));
     for (shape, block) in [((20_000, 9, 3), 4096), ((257, 101, 200), 16), ((64, 3, 3), 16)] {
         let m = shape.0;
         let kept = |i: &usize| *i != m / 2;

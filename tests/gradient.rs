@@ -45,7 +45,7 @@ fn check_all<T: Float>((m, n, k): (usize, usize, usize), objectives: &[Objective
     for weighted in [false, true] {
         let batch = problem.batch(weighted);
         let mut check = |expected: &Expected, reduction| {
-            for objective in objectives.iter().map(|objective| objective.reduction(reduction)) {
+            for objective in objectives.iter().map(|objective| objective.clone().reduction(reduction)) {
                 let (x, theta) = (problem.x.as_ref(), problem.theta.as_ref());
                 let found = Everything::of(&objective, &batch, x, theta, &mut workspace);
                 expected.check(&found, &|| format!("{m}×{n}×{k}, weighted: {weighted}, {objective:?}"));

@@ -102,7 +102,7 @@ impl Refusals {
         let (rows, classes) = case.theta.view().shape();
         let mut scores = Vec::new();
         if rows != n {
-            scores.push(Error::ThetaShape { features: (m, n), theta: (rows, classes) });
+            scores.push(Error::ThetaShape { features: (m, n), expected: n, theta: (rows, classes) });
         }
         if classes == 0 {
             scores.push(Error::NoClasses);

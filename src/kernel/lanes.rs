@@ -38,6 +38,8 @@ pub trait Lanes:
     const ZERO: Self;
     /// 1.
     const ONE: Self;
+    /// Distance from 1 to the next number.
+    const MACHINE_EPSILON: f64;
     /// 0, 1, 2, …
     const IOTA: [Self; MAX_LANES];
 
@@ -135,17 +137,16 @@ impl<T: Lanes, S: Simd, const N: usize> Vector<T, S, N> {
         Vector::of(self.simd, [self.registers[i]])
     }
 
-    /// The first N registers of a slice.
+    /// The first N registers of a slice that holds as many.
     #[inline(always)]
-    pub(crate) fn load_all(simd: S, slice: &[T]) -> Self {
-        let registers = T::split::<S>(slice).0;
-        Self::of(simd, *registers.first_chunk().expect("padded"))
+    pub(crate) fn load(simd: S, slice: &[T]) -> Self {
+        Self::of(simd, T::split::<S>(slice).0.as_chunks::<N>().0[0])
     }
 
-    /// To the first N registers of a slice.
+    /// To the first N registers of a slice that holds as many.
     #[inline(always)]
-    pub(crate) fn store_all(self, slice: &mut [T]) {
-        *T::split_mut::<S>(slice).0.first_chunk_mut().expect("padded") = self.registers;
+    pub(crate) fn store(self, slice: &mut [T]) {
+        T::split_mut::<S>(slice).0.as_chunks_mut::<N>().0[0] = self.registers;
     }
 
     /// self·b + c: one rounding where the processor has FMA, two where it has not.
@@ -209,18 +210,6 @@ impl<T: Lanes, S: Simd> Vector<T, S> {
         self.registers[0]
     }
 
-    /// The first lanes of a slice that holds at least a register.
-    #[inline(always)]
-    pub(crate) fn load(simd: S, slice: &[T]) -> Self {
-        Self::of(simd, [T::split::<S>(slice).0[0]])
-    }
-
-    /// To the first lanes of a slice that holds at least a register.
-    #[inline(always)]
-    pub(crate) fn store(self, slice: &mut [T]) {
-        T::split_mut::<S>(slice).0[0] = self.register();
-    }
-
     /// The first lanes from a slice shorter than a register, `fill` behind.
     #[inline(always)]
     pub(crate) fn load_or(simd: S, slice: &[T], fill: T) -> Self {
@@ -234,6 +223,18 @@ impl<T: Lanes, S: Simd> Vector<T, S> {
     #[inline(always)]
     pub(crate) fn store_partial(self, slice: &mut [T]) {
         T::store_partial(self.simd, slice, self.register());
+    }
+
+    /// The first lanes from a slice of at most a register, `fill` behind.
+    #[inline(always)]
+    pub(crate) fn load_padded(simd: S, slice: &[T], fill: T) -> Self {
+        if slice.len() == Self::COUNT { Self::load(simd, slice) } else { Self::load_or(simd, slice, fill) }
+    }
+
+    /// The first lanes to a slice of at most a register.
+    #[inline(always)]
+    pub(crate) fn store_padded(self, slice: &mut [T]) {
+        if slice.len() == Self::COUNT { self.store(slice) } else { self.store_partial(slice) }
     }
 
     /// The lanes.
@@ -380,6 +381,7 @@ macro_rules! lanes {
             const NAN: Self = $t::NAN;
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
+            const MACHINE_EPSILON: f64 = $t::EPSILON as f64;
             const IOTA: [Self; MAX_LANES] =
                 [0., 1., 2., 3., 4., 5., 6., 7., 8., 9., 10., 11., 12., 13., 14., 15.];
 

@@ -1,10 +1,15 @@
 //! The instruction sets, and the choice between them.
 
 use super::Real;
+use super::curvature::Curvature;
 use super::exp::ExpOf;
 use super::log::LogOf;
-use super::reduce::{has_nan, map, max_ignoring_nan};
+use super::reduce::{ColumnSums, has_nan, map, max_ignoring_nan};
+use super::residual::Residual;
 use super::softmax;
+use super::tanh::Tangent;
+use super::thin::{Dot, Outer};
+use super::transform::{Multiply, Transform};
 use crate::{Error, Targets};
 use core::fmt;
 use faer::MatMut;
@@ -63,9 +68,9 @@ impl SimdLevel {
         levels.into_iter().flatten()
     }
 
-    /// Runs a kernel, compiled for this level.
-    #[inline]
-    pub(crate) fn dispatch<Op: WithSimd>(self, op: Op) -> Op::Output {
+    /// Runs a kernel, compiled for this level. Only [`Kernels`] calls it.
+    #[inline(always)]
+    fn dispatch<Op: WithSimd>(self, op: Op) -> Op::Output {
         match self.0 {
             Kind::Native(arch) => arch.dispatch(op),
             #[cfg(feature = "emulated")]
@@ -75,32 +80,32 @@ impl SimdLevel {
 
     /// [`kernel::max`](super::max) at this level.
     pub fn max<T: Real>(self, x: &[T]) -> T {
-        self.dispatch(Max(x))
+        T::run_max(Max(x), self)
     }
 
     /// [`kernel::exp`](super::exp()) at this level.
     pub fn exp<T: Real>(self, x: &mut [T]) {
-        self.dispatch(Exp(x));
+        T::run_exp(Exp(x), self);
     }
 
     /// [`kernel::log`](super::log()) at this level.
     pub fn log<T: Real>(self, x: &mut [T]) {
-        self.dispatch(Log(x));
+        T::run_log(Log(x), self);
     }
 
     /// [`kernel::log_sum_exp`](super::log_sum_exp) at this level.
     pub fn log_sum_exp<T: Real>(self, x: &[T]) -> T {
-        self.dispatch(LogSumExp(x))
+        T::run_log_sum_exp(LogSumExp(x), self)
     }
 
     /// [`kernel::softmax`](super::softmax()) at this level.
     pub fn softmax<T: Real>(self, x: &mut [T]) {
-        self.dispatch(Softmax(x));
+        T::run_softmax(Softmax(x), self);
     }
 
     /// [`kernel::log_softmax`](super::log_softmax) at this level.
     pub fn log_softmax<T: Real>(self, x: &mut [T]) {
-        self.dispatch(LogSoftmax(x));
+        T::run_log_softmax(LogSoftmax(x), self);
     }
 
     /// [`kernel::softmax_residual`](super::softmax_residual) at this level.
@@ -132,11 +137,55 @@ impl fmt::Debug for SimdLevel {
     }
 }
 
+/// Declares [`Kernels`] and implements it for both number types.
+macro_rules! kernels {
+    ($($function:ident($kernel:ident) -> $output:ty),* $(,)?) => {
+        /// The kernels, as functions of a number type: not generic ones, so that they are compiled once, with this crate,
+        /// and not with every crate that calls them. (Their names begin with `run`, so as not to meet those of other traits
+        /// where a number type is generic.)
+        #[allow(private_interfaces, reason = "the trait cannot be named outside this crate")]
+        pub trait Kernels: Tangent {
+            $(
+                #[doc(hidden)]
+                fn $function(kernel: $kernel<'_, Self>, level: SimdLevel) -> $output;
+            )*
+        }
+        kernels!(@impl f32, $($function($kernel) -> $output),*);
+        kernels!(@impl f64, $($function($kernel) -> $output),*);
+    };
+    (@impl $t:ty, $($function:ident($kernel:ident) -> $output:ty),*) => {
+        impl Kernels for $t {
+            $(
+                #[allow(private_interfaces, reason = "as above")]
+                fn $function(kernel: $kernel<'_, Self>, level: SimdLevel) -> $output {
+                    level.dispatch(kernel)
+                }
+            )*
+        }
+    };
+}
+
+kernels!(
+    run_max(Max) -> Self,
+    run_exp(Exp) -> (),
+    run_log(Log) -> (),
+    run_log_sum_exp(LogSumExp) -> Self,
+    run_softmax(Softmax) -> (),
+    run_log_softmax(LogSoftmax) -> (),
+    run_residual(Residual) -> f64,
+    run_curvature(Curvature) -> (),
+    run_transform(Transform) -> (),
+    run_multiply(Multiply) -> (),
+    run_column_sums(ColumnSums) -> (),
+    run_dot(Dot) -> (),
+    run_outer(Outer) -> (),
+);
+
 /// A kernel on a slice as an operation that pulp can dispatch.
 macro_rules! operation {
     ($name:ident(&$($mutability:ident)? [T]) -> $output:ty, |$simd:ident, $x:ident| $body:expr) => {
-        struct $name<'a, T>(&'a $($mutability)? [T]);
-        impl<T: Real> WithSimd for $name<'_, T> {
+        pub struct $name<'a, T>(&'a $($mutability)? [T]);
+        impl<T: Tangent> WithSimd for $name<'_, T> {
             type Output = $output;
             #[inline(always)]
             fn with_simd<S: Simd>(self, $simd: S) -> $output {

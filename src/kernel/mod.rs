@@ -4,6 +4,7 @@
 //! the same code on blocks of scores. Each runs at the best level the processor has, found once; the methods of
 //! [`SimdLevel`] run it at a level of your choice.
 
+mod curvature;
 mod exp;
 mod lanes;
 mod level;
@@ -11,19 +12,24 @@ mod log;
 mod reduce;
 mod residual;
 mod softmax;
+mod tanh;
 mod thin;
+mod transform;
 
 pub use level::SimdLevel;
 
+pub(crate) use curvature::{Bend, Curvature, Curve};
 pub(crate) use lanes::MAX_LANES;
-pub(crate) use residual::{Layout, NO_LABEL, PerSample, Residual, Scores, Want};
+pub(crate) use reduce::ColumnSums;
+pub(crate) use residual::{Layout, NO_LABEL, PER_SAMPLE, PerSample, Residual, Scores, Target, Want};
 pub(crate) use thin::{Dot, Outer};
+pub(crate) use transform::{Multiply, SoftCap, Transform};
 
 use crate::{Error, Targets};
 use faer::MatMut;
 
 /// The number types of this crate: `f32` and `f64`. Sealed.
-pub trait Real: log::Logarithm + faer::traits::RealField + Copy {}
+pub trait Real: level::Kernels + faer::traits::RealField + Copy {}
 
 impl Real for f32 {}
 impl Real for f64 {}

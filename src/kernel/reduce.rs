@@ -2,7 +2,9 @@
 
 use super::exp::{Exponential, exp_nonpositive};
 use super::lanes::{Lanes, UNROLL, Vector};
-use pulp::Simd;
+use crate::gemm::Destination;
+use faer::{MatMut, MatRef};
+use pulp::{Simd, WithSimd};
 
 /// A sum of registers, lane by lane, with Kahan's compensation (*Pracniques: further remarks on reducing truncation
 /// errors*, CACM 8, 1965): for non-negative terms the error is about one ulp whatever their number.
@@ -52,6 +54,15 @@ pub(crate) fn max_ignoring_nan<T: Lanes, S: Simd>(simd: S, row: &[T]) -> T {
         top = top.larger(Vector::load_or(simd, tail, T::NEG_INFINITY));
     }
     top.lanes().iter().fold(T::NEG_INFINITY, |a, &b| if a < b { b } else { a })
+}
+
+/// Index of the first element equal to x. Whole chunks are compared first: that loop has no exit, so it is vectorised.
+#[inline(always)]
+pub(crate) fn position<T: Lanes>(row: &[T], x: T) -> Option<usize> {
+    const CHUNK: usize = 64;
+    let chunk = row.chunks(CHUNK).position(|c| c.iter().fold(false, |found, &y| found | (y == x)))?;
+    let start = chunk * CHUNK;
+    row[start..].iter().position(|&y| y == x).map(|i| start + i)
 }
 
 /// Whether any element is NaN.
@@ -153,4 +164,96 @@ impl<T: Lanes, S: Simd> Elementwise<T, S> for Scale<T, S> {
     fn of<const N: usize>(&self, x: Vector<T, S, N>) -> Vector<T, S, N> {
         x * Vector::repeat(self.0)
     }
+}
+
+/// ½·Σ tⱼ·(top − xⱼ) and Σ tⱼ. Halves, whose difference cannot overflow; and 0·∞ is 0 here.
+#[inline(always)]
+pub(crate) fn spread_and_total<T: Lanes, S: Simd>(simd: S, row: &[T], t: &[T], top: T) -> (T, T) {
+    let mut spread = CompensatedSum::<T, S>::new(simd);
+    let mut total = CompensatedSum::<T, S>::new(simd);
+    let (zero, half) = (Vector::splat(simd, T::ZERO), Vector::splat(simd, T::from_f64(0.5)));
+    let half_top = Vector::splat(simd, top) * half;
+    let lanes = Vector::<T, S>::COUNT;
+    for (x, t) in row.chunks(lanes).zip(t.chunks(lanes)) {
+        let (x, t) = (Vector::load_padded(simd, x, top), Vector::load_padded(simd, t, T::ZERO));
+        total.add(t);
+        spread.add(zero.or_else(t.equal(zero), t * (half_top - x * half)));
+    }
+    (spread.sum.sum(), total.sum.sum())
+}
+
+/// A function of two numbers, on registers.
+pub(crate) trait Pairwise<T: Lanes, S: Simd> {
+    /// f of each pair of lanes.
+    fn of<const N: usize>(&self, x: Vector<T, S, N>, y: Vector<T, S, N>) -> Vector<T, S, N>;
+}
+
+/// Each element of `slice` becomes f of it and of the one beside it in `other`, which is as long.
+#[inline(always)]
+pub(crate) fn map_with<T: Lanes, S: Simd>(simd: S, slice: &mut [T], other: &[T], f: impl Pairwise<T, S>) {
+    let (body, tail) = T::split_mut::<S>(slice);
+    let (other, other_tail) = T::split::<S>(other);
+    let (many, rest) = body.as_chunks_mut::<UNROLL>();
+    let (other_many, other_rest) = other.as_chunks::<UNROLL>();
+    for (x, y) in many.iter_mut().zip(other_many) {
+        *x = f.of(Vector::of(simd, *x), Vector::of(simd, *y)).registers;
+    }
+    for (x, y) in rest.iter_mut().zip(other_rest) {
+        *x = f.of(Vector::of(simd, [*x]), Vector::of(simd, [*y])).register();
+    }
+    if !tail.is_empty() {
+        let (x, y) = (Vector::load_or(simd, tail, T::ZERO), Vector::load_or(simd, other_tail, T::ZERO));
+        f.of(x, y).store_partial(tail);
+    }
+}
+
+/// The sums of the columns of x into a row, or added to it.
+pub(crate) struct ColumnSums<'a, T> {
+    pub(crate) x: MatRef<'a, T>,
+    /// 1 × columns.
+    pub(crate) out: MatMut<'a, T>,
+    pub(crate) held: Destination,
+}
+
+impl<T: Lanes> WithSimd for ColumnSums<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { x, mut out, held } = self;
+        if held == Destination::Replace {
+            out.fill(T::ZERO);
+        }
+        if x.row_stride() == 1 {
+            for (k, column) in x.col_iter().enumerate() {
+                let column = column.try_as_col_major().map_or(&[][..], |column| column.as_slice());
+                out[(0, k)] = out[(0, k)] + sum(simd, column);
+            }
+        } else {
+            for row in x.row_iter() {
+                for (k, &x) in row.iter().enumerate() {
+                    out[(0, k)] = out[(0, k)] + x;
+                }
+            }
+        }
+    }
+}
+
+/// Sum of the elements, in some registers side by side.
+#[inline(always)]
+fn sum<T: Lanes, S: Simd>(simd: S, slice: &[T]) -> T {
+    let (body, tail) = T::split::<S>(slice);
+    let (many, rest) = body.as_chunks::<UNROLL>();
+    let mut sums = Vector::<T, S, UNROLL>::splat(simd, T::ZERO);
+    for &x in many {
+        sums = sums + Vector::of(simd, x);
+    }
+    let mut sum = (sums.part(0) + sums.part(1)) + (sums.part(2) + sums.part(3));
+    for &x in rest {
+        sum = sum + Vector::of(simd, [x]);
+    }
+    if !tail.is_empty() {
+        sum = sum + Vector::load_or(simd, tail, T::ZERO);
+    }
+    sum.sum()
 }

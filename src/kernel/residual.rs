@@ -1,24 +1,31 @@
 //! From a block of scores to its residual and loss, in place: the fused heart of the evaluation.
 //!
-//! Of a sample with scores z, label y and coefficient c (its weight, over the total weight if the mean is asked for),
-//! with top = max z and eⱼ = exp(zⱼ − top):
+//! Of a sample with scores z, targets t ≥ 0 (T their sum) and coefficient c (its weight, over the total weight if the
+//! mean is asked for), with top = max z, eⱼ = exp(zⱼ − top), S = Σ eⱼ and log-sum-exp L = top + log S:
 //!
 //! ```text
-//! rest     = Σ_{j≠y} eⱼ,   S = rest + e_y
-//! loss     = (top − z_y) + log1p(rest + (e_y − 1))
-//! residual = c·eⱼ / S  for j ≠ y,   −c·rest / S  at the label
+//! loss     = Σⱼ tⱼ·(L − zⱼ) + ζ·L²  = Σⱼ tⱼ·(top − zⱼ) + T·log S + ζ·L²
+//! residual = c·(eⱼ·(M − tⱼ) − tⱼ·(S − eⱼ)) / S,   M = T + 2ζ·L
 //! ```
 //!
-//! Nothing here cancels. Where y is the maximum, e_y = 1 exactly and the loss is log1p(rest), precise however small.
-//! Where it is not, S ≥ 1 + e_y and the loss is at least (top − z_y) + e_y ≥ 1: an error of one ulp of S is one of the
-//! loss. The residual at the label never passes through 1 − p.
+//! Nothing here cancels that need not: one class, the **anchor**, is left out of the sum of the eⱼ, so that S − e of the
+//! anchor is `rest`, that sum itself, and log S = log1p(rest + (e − 1)).
+//!
+//! - With a label y, t is 1 there and 0 elsewhere, and y is the anchor. The loss is (top − z_y) + log S: where y is the
+//!   maximum, e_y = 1 exactly and log S = log1p(rest), precise however small; where it is not, S ≥ 1 + e_y and the loss
+//!   is at least (top − z_y) + e_y ≥ 1, so that an error of one ulp of S is one of the loss. The residual at the label is
+//!   −c·rest / S and never passes through 1 − p.
+//! - With other targets the anchor is the first class of the largest score. No term of the loss is negative.
 //!
 //! Probabilities are the same computation for samples whose label is [`NO_LABEL`], which is no class.
 
 use super::exp::exp_nonpositive;
 use super::lanes::{MAX_LANES, UNROLL, Vector};
 use super::log::{Logarithm, log1p_nonnegative};
-use super::reduce::{CompensatedSum, Scale, exp_and_sum, exp_sum, has_nan, map, max_ignoring_nan};
+use super::reduce::{
+    CompensatedSum, Pairwise, Scale, exp_and_sum, exp_sum, has_nan, map, map_with, max_ignoring_nan,
+    position, spread_and_total,
+};
 use pulp::{Simd, WithSimd};
 
 /// Of a sample that has no label: its residual is its probabilities.
@@ -31,6 +38,15 @@ pub(crate) enum Layout {
     ClassMajor,
     /// Sample by sample, each `stride` long: lanes run across classes.
     SampleMajor,
+}
+
+/// What the samples of a block should be recognised as.
+#[derive(Clone, Copy)]
+pub(crate) enum Target<'a, T> {
+    /// t = 1 at the label, 0 elsewhere.
+    Label,
+    /// Any t ≥ 0, in the order of the scores.
+    Soft(&'a [T]),
 }
 
 /// A block of scores, samples × classes.
@@ -54,34 +70,57 @@ impl<T> Scores<'_, T> {
 
 /// What the kernel keeps of each sample while it works: one number each, padded to a multiple of [`MAX_LANES`].
 pub(crate) struct PerSample<'a, T> {
-    /// Score of the label; −∞ where there is none.
+    /// With labels: the score of the label; −∞ where there is none. Else ½·Σ tⱼ·(top − zⱼ).
     pub(crate) label_score: &'a mut [T],
     /// c.
     pub(crate) coefficient: &'a mut [T],
     /// Maximum of the scores.
     pub(crate) top: &'a mut [T],
-    /// log1p(rest + (e_y − 1)).
+    /// log S.
     pub(crate) tail: &'a mut [T],
+    /// T, where the targets are no labels.
+    pub(crate) total: &'a mut [T],
 }
 
+impl<T> PerSample<'_, T> {
+    /// The same for a while.
+    pub(crate) fn reborrow(&mut self) -> PerSample<'_, T> {
+        PerSample {
+            label_score: self.label_score,
+            coefficient: self.coefficient,
+            top: self.top,
+            tail: self.tail,
+            total: self.total,
+        }
+    }
+}
+
+/// How many numbers that is.
+pub(crate) const PER_SAMPLE: usize = 5;
+
 /// What is wanted of a block.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Want {
     /// The losses; the scores are left in no particular state.
     Loss,
     /// The losses, and the residual in place of the scores.
     Residual,
+    /// The losses, and the probabilities in place of the scores.
+    Probabilities,
 }
 
 /// The whole of a block, as one dispatch.
 pub(crate) struct Residual<'a, T> {
     pub(crate) scores: Scores<'a, T>,
+    pub(crate) target: Target<'a, T>,
     /// One a sample.
     pub(crate) labels: &'a [u32],
     /// One a sample, or none for 1.
-    pub(crate) weights: Option<&'a [T]>,
+    pub(crate) weights: Option<&'a [f64]>,
     /// What the weight of a sample is divided by in its residual.
     pub(crate) divisor: f64,
+    /// ζ.
+    pub(crate) z_loss: f64,
     pub(crate) want: Want,
     pub(crate) per_sample: PerSample<'a, T>,
     /// Gets the loss of each sample, weight included.
@@ -95,11 +134,12 @@ impl<T: Logarithm> WithSimd for Residual<'_, T> {
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) -> f64 {
         self.set_coefficients();
-        match (self.scores.layout, self.want) {
-            (Layout::ClassMajor, Want::Loss) => class_major::<T, S, false>(simd, &mut self),
-            (Layout::ClassMajor, Want::Residual) => class_major::<T, S, true>(simd, &mut self),
-            (Layout::SampleMajor, Want::Loss) => sample_major::<T, S, false>(simd, &mut self),
-            (Layout::SampleMajor, Want::Residual) => sample_major::<T, S, true>(simd, &mut self),
+        match (self.scores.layout, self.target, self.want) {
+            (Layout::ClassMajor, Target::Label, Want::Loss) => self.class_major(simd, LabelGroups::<false>),
+            (Layout::ClassMajor, Target::Label, _) => self.class_major(simd, LabelGroups::<true>),
+            (Layout::ClassMajor, Target::Soft(targets), _) => self.class_major(simd, TargetGroups(targets)),
+            (Layout::SampleMajor, Target::Label, _) => label_rows(simd, &mut self),
+            (Layout::SampleMajor, Target::Soft(targets), _) => target_rows(simd, &mut self, targets),
         }
         self.sum_losses()
     }
@@ -113,47 +153,71 @@ impl<'a, T: Logarithm> Residual<'a, T> {
         if let Some(weights) = self.weights {
             for (i, (c, &weight)) in self.per_sample.coefficient.iter_mut().zip(weights).enumerate() {
                 // Divided, and in f64: 1 / the sum of the weights may be no normal number.
-                *c = T::from_f64(weight.to_f64() / self.divisor);
-                if weight == T::ZERO {
+                *c = T::from_f64(weight / self.divisor);
+                if weight == 0.0 {
                     silence(&mut self.scores, i);
                 }
             }
         }
     }
 
-    /// Σ weight·((top − z_y) + tail), in f64, where the difference of two finite f32 cannot overflow. Eight sums take
-    /// turns, so that the order is the same at every level and the additions need not wait for one another.
+    /// Σ weight·loss, in f64, where the difference of two finite f32 cannot overflow. Eight sums take turns, so that the
+    /// order is the same at every level and the additions need not wait for one another.
     #[inline(always)]
     fn sum_losses(&mut self) -> f64 {
-        const SUMS: usize = 8;
-        let PerSample { label_score, top, tail, .. } = &self.per_sample;
+        let PerSample { label_score, top, tail, total, .. } = &self.per_sample;
+        let with_penalty = |i: usize, loss: f64| {
+            let log_sum_exp = top[i].to_f64() + tail[i].to_f64();
+            loss + self.z_loss * (log_sum_exp * log_sum_exp)
+        };
+        let of_label = |i: usize| (top[i].to_f64() - label_score[i].to_f64()) + tail[i].to_f64();
+        let of_target = |i: usize| 2.0 * label_score[i].to_f64() + total[i].to_f64() * tail[i].to_f64();
+        let losses = self.losses.as_deref_mut();
         let samples = self.scores.samples;
-        let weights = self.weights;
-        let mut sums = [0.0_f64; SUMS];
-        // The padding of the scratch holds numbers too, but they are nobody's.
-        for start in (0..samples).step_by(SUMS) {
-            let [label_score, top, tail] = [label_score, top, tail].map(|x| &x[start..start + SUMS]);
-            let mut losses: [f64; SUMS] =
-                core::array::from_fn(|i| (top[i].to_f64() - label_score[i].to_f64()) + tail[i].to_f64());
-            let count = SUMS.min(samples - start);
-            if let Some(weights) = weights {
-                for (loss, weight) in losses.iter_mut().zip(&weights[start..start + count]) {
-                    *loss *= weight.to_f64();
-                }
+        match (&self.target, self.z_loss != 0.0) {
+            (Target::Label, false) => sum_weighted(samples, of_label, self.weights, losses),
+            (Target::Label, true) => {
+                sum_weighted(samples, |i| with_penalty(i, of_label(i)), self.weights, losses)
             }
-            if let Some(out) = &mut self.losses {
-                for (out, &loss) in out[start..start + count].iter_mut().zip(&losses) {
-                    *out = T::from_f64(loss);
-                }
-            }
-            losses[count..].fill(0.0);
-            for (sum, loss) in sums.iter_mut().zip(losses) {
-                *sum += loss;
+            (_, false) => sum_weighted(samples, of_target, self.weights, losses),
+            (_, true) => sum_weighted(samples, |i| with_penalty(i, of_target(i)), self.weights, losses),
+        }
+    }
+}
+
+#[inline(always)]
+fn sum_weighted<T: Logarithm>(
+    samples: usize,
+    loss: impl Fn(usize) -> f64,
+    weights: Option<&[f64]>,
+    mut out: Option<&mut [T]>,
+) -> f64 {
+    const SUMS: usize = 8;
+    let mut sums = [0.0_f64; SUMS];
+    // The padding of the scratch holds numbers too, but they are nobody's.
+    for start in (0..samples).step_by(SUMS) {
+        let mut losses: [f64; SUMS] = core::array::from_fn(
+            #[inline(always)]
+            |i| loss(start + i),
+        );
+        let count = SUMS.min(samples - start);
+        if let Some(weights) = weights {
+            for (loss, weight) in losses.iter_mut().zip(&weights[start..start + count]) {
+                *loss *= weight;
             }
         }
-        let [a, b, c, d, e, f, g, h] = sums;
-        ((a + b) + (c + d)) + ((e + f) + (g + h))
+        if let Some(out) = &mut out {
+            for (out, &loss) in out[start..start + count].iter_mut().zip(&losses) {
+                *out = T::from_f64(loss);
+            }
+        }
+        losses[count..].fill(0.0);
+        for (sum, loss) in sums.iter_mut().zip(losses) {
+            *sum += loss;
+        }
     }
+    let [a, b, c, d, e, f, g, h] = sums;
+    ((a + b) + (c + d)) + ((e + f) + (g + h))
 }
 
 /// Makes a sample of weight 0 harmless: its scores become 0, so that its loss and residual are finite, and 0 after
@@ -167,144 +231,317 @@ fn silence<T: Logarithm>(scores: &mut Scores<'_, T>, sample: usize) {
     }
 }
 
-/// The last step of a register of samples.
-struct Finished<T: Logarithm, S: Simd, const N: usize> {
-    /// c / S.
-    scale: Vector<T, S, N>,
-    /// −c·rest / S.
-    label_residual: Vector<T, S, N>,
-    /// log1p(rest + (e_y − 1)).
-    tail: Vector<T, S, N>,
-}
-
-#[inline(always)]
-fn finish<T: Logarithm, S: Simd, const N: usize>(
-    top: Vector<T, S, N>,
-    label_score: Vector<T, S, N>,
+/// What is known of some registers of samples once the eⱼ are summed.
+struct Sums<T: Logarithm, S: Simd, const N: usize> {
+    /// e of the anchor.
+    at_anchor: Vector<T, S, N>,
+    /// Σ e of the others.
     rest: Vector<T, S, N>,
+    /// S.
+    sum: Vector<T, S, N>,
+    /// log S.
+    tail: Vector<T, S, N>,
+    /// 2ζ·L, if ζ is not 0.
+    slope: Option<Vector<T, S, N>>,
+}
+
+#[inline(always)]
+fn sums<T: Logarithm, S: Simd, const N: usize>(
+    top: Vector<T, S, N>,
+    anchor_score: Vector<T, S, N>,
+    rest: Vector<T, S, N>,
+    z_loss: f64,
+) -> Sums<T, S, N> {
+    let at_anchor = exp_nonpositive(anchor_score - top);
+    let tail = log1p_nonnegative(rest + (at_anchor - top.constant(T::ONE)));
+    let slope = (z_loss != 0.0).then(
+        #[inline(always)]
+        || (top + tail) * top.constant(T::from_f64(2.0 * z_loss)),
+    );
+    Sums { at_anchor, rest, sum: rest + at_anchor, tail, slope }
+}
+
+/// Of samples with labels: what the eⱼ are multiplied by, and the residual at the label.
+#[inline(always)]
+fn label_residual<T: Logarithm, S: Simd, const N: usize>(
+    sums: &Sums<T, S, N>,
     coefficient: Vector<T, S, N>,
-) -> Finished<T, S, N> {
-    let at_label = exp_nonpositive(label_score - top);
-    let sum = rest + at_label;
-    Finished {
-        scale: coefficient / sum,
-        label_residual: (top.constant(T::ZERO) - coefficient) * (rest / sum),
-        tail: log1p_nonnegative(rest + (at_label - top.constant(T::ONE))),
+) -> (Vector<T, S, N>, Vector<T, S, N>) {
+    let scale = coefficient / sums.sum;
+    let zero = scale.constant(T::ZERO);
+    match sums.slope {
+        None => (scale, (zero - coefficient) * (sums.rest / sums.sum)),
+        Some(slope) => (
+            scale * (scale.constant(T::ONE) + slope),
+            coefficient * ((slope * sums.at_anchor - sums.rest) / sums.sum),
+        ),
     }
 }
 
-/// Lanes across samples: some registers of samples at a time, all their classes.
-#[inline(always)]
-fn class_major<T: Logarithm, S: Simd, const RESIDUAL: bool>(simd: S, block: &mut Residual<'_, T>) {
-    let lanes = Vector::<T, S>::COUNT;
-    // The labels as numbers, in the place of their scores; of the padding, no class.
-    block.per_sample.label_score.fill(-T::ONE);
-    for (number, &label) in block.per_sample.label_score.iter_mut().zip(block.labels) {
-        *number = T::from_f64(f64::from(label));
+/// Of samples with other targets: what turns e and t of a class into its residual.
+#[derive(Clone, Copy)]
+pub(crate) struct TargetResidual<T: Logarithm, S: Simd, const N: usize> {
+    scale: Vector<T, S, N>,
+    sum: Vector<T, S, N>,
+    /// M.
+    multiplier: Vector<T, S, N>,
+}
+
+impl<T: Logarithm, S: Simd, const N: usize> TargetResidual<T, S, N> {
+    #[inline(always)]
+    fn new(sums: &Sums<T, S, N>, coefficient: Vector<T, S, N>, total: Vector<T, S, N>) -> Self {
+        let multiplier = match sums.slope {
+            None => total,
+            Some(slope) => total + slope,
+        };
+        Self { scale: coefficient / sums.sum, sum: sums.sum, multiplier }
     }
-    let samples = block.scores.samples.next_multiple_of(lanes);
-    let mut start = 0;
-    while start + UNROLL * lanes <= samples {
-        class_major_group::<T, S, RESIDUAL, UNROLL>(simd, block, start);
-        start += UNROLL * lanes;
-    }
-    while start < samples {
-        class_major_group::<T, S, RESIDUAL, 1>(simd, block, start);
-        start += lanes;
+
+    /// `others` is S − e.
+    #[inline(always)]
+    fn of(&self, e: Vector<T, S, N>, t: Vector<T, S, N>, others: Vector<T, S, N>) -> Vector<T, S, N> {
+        self.scale * (e * (self.multiplier - t) - t * others)
     }
 }
 
-/// N registers of samples. Which lanes a class is the label of is found by comparison, so that no lane is touched alone.
-#[inline(always)]
-fn class_major_group<T: Logarithm, S: Simd, const RESIDUAL: bool, const N: usize>(
-    simd: S,
-    block: &mut Residual<'_, T>,
-    start: usize,
-) {
-    let Residual { scores, per_sample, .. } = block;
-    let (stride, classes) = (scores.stride, scores.classes);
-    let data = &mut scores.data[start..];
-    let (zero, one) = (Vector::<T, S, N>::splat(simd, T::ZERO), Vector::splat(simd, T::ONE));
-    let label = Vector::<T, S, N>::load_all(simd, &per_sample.label_score[start..]);
+/// As a function of e and t, of classes that are not the anchor.
+struct RowResidual<T: Logarithm, S: Simd>(TargetResidual<T, S, 1>);
 
-    let mut top = Vector::splat(simd, T::NEG_INFINITY);
-    let mut label_score = top;
-    let mut this = zero;
-    for class in 0..classes {
-        let z = Vector::load_all(simd, &data[class * stride..]);
-        top = top.larger(z);
-        label_score = z.or_else(this.equal(label), label_score);
-        this = this + one;
+impl<T: Logarithm, S: Simd> Pairwise<T, S> for RowResidual<T, S> {
+    #[inline(always)]
+    fn of<const N: usize>(&self, e: Vector<T, S, N>, t: Vector<T, S, N>) -> Vector<T, S, N> {
+        let TargetResidual { scale, sum, multiplier } = self.0;
+        let all = TargetResidual {
+            scale: Vector::repeat(scale),
+            sum: Vector::repeat(sum),
+            multiplier: Vector::repeat(multiplier),
+        };
+        all.of(e, t, all.sum - e)
     }
+}
 
-    let mut infinite = [[false; MAX_LANES]; N];
-    for i in 0..N {
-        if top.part(i).lanes().iter().fold(false, |any, &t| any | (t == T::INFINITY)) {
-            let data = &data[i * Vector::<T, S>::COUNT..];
-            infinite[i] = infinite_losses(data, stride, classes, label_score.part(i).lanes());
+/// What is done with some registers of samples, all their classes.
+trait Groups<T: Logarithm>: Copy {
+    fn group<S: Simd, const N: usize>(self, simd: S, block: &mut Residual<'_, T>, start: usize);
+}
+
+impl<T: Logarithm> Residual<'_, T> {
+    /// Lanes across samples: some registers of samples at a time.
+    #[inline(always)]
+    fn class_major<S: Simd>(&mut self, simd: S, groups: impl Groups<T>) {
+        let lanes = Vector::<T, S>::COUNT;
+        // The labels as numbers, in the place of their scores; of the padding, no class.
+        self.per_sample.label_score.fill(-T::ONE);
+        for (number, &label) in self.per_sample.label_score.iter_mut().zip(self.labels) {
+            *number = T::from_f64(f64::from(label));
+        }
+        let samples = self.scores.samples.next_multiple_of(lanes);
+        let mut start = 0;
+        if has_many_registers::<S>() {
+            while start + UNROLL * lanes <= samples {
+                groups.group::<S, UNROLL>(simd, self, start);
+                start += UNROLL * lanes;
+            }
+        }
+        while start < samples {
+            groups.group::<S, 1>(simd, self, start);
+            start += lanes;
         }
     }
+}
 
-    let mut rest = CompensatedSum::<T, S, N>::new(simd);
-    let mut this = zero;
-    for class in 0..classes {
-        let at = &mut data[class * stride..];
-        let e = exp_nonpositive(Vector::load_all(simd, at) - top);
-        rest.add(zero.or_else(this.equal(label), e));
-        if RESIDUAL {
-            e.store_all(at);
+/// Samples with labels. Which lanes a class is the label of is found by comparison, so that no lane is touched alone.
+///
+/// `WRITES` tells whether the scores are to be replaced.
+#[derive(Clone, Copy)]
+struct LabelGroups<const WRITES: bool>;
+
+impl<T: Logarithm, const WRITES: bool> Groups<T> for LabelGroups<WRITES> {
+    #[inline(always)]
+    fn group<S: Simd, const N: usize>(self, simd: S, block: &mut Residual<'_, T>, start: usize) {
+        let Residual { scores, per_sample, z_loss, want, .. } = block;
+        let (stride, classes) = (scores.stride, scores.classes);
+        let data = &mut scores.data[start..];
+        let (zero, one) = (Vector::<T, S, N>::splat(simd, T::ZERO), Vector::splat(simd, T::ONE));
+        let label = Vector::<T, S, N>::load(simd, &per_sample.label_score[start..]);
+
+        let mut top = Vector::splat(simd, T::NEG_INFINITY);
+        let mut label_score = top;
+        let mut this = zero;
+        for class in 0..classes {
+            let z = Vector::load(simd, &data[class * stride..]);
+            top = top.larger(z);
+            label_score = z.or_else(this.equal(label), label_score);
+            this = this + one;
         }
-        this = this + one;
-    }
+        let infinite = infinite_rows(data, stride, classes, top);
 
-    let coefficient = Vector::load_all(simd, &per_sample.coefficient[start..]);
-    let done = finish(top, label_score, rest.sum, coefficient);
-    if RESIDUAL {
+        let mut rest = CompensatedSum::<T, S, N>::new(simd);
         let mut this = zero;
         for class in 0..classes {
             let at = &mut data[class * stride..];
-            let other = Vector::load_all(simd, at) * done.scale;
-            done.label_residual.or_else(this.equal(label), other).store_all(at);
+            let e = exp_nonpositive(Vector::load(simd, at) - top);
+            rest.add(zero.or_else(this.equal(label), e));
+            if WRITES {
+                e.store(at);
+            }
             this = this + one;
         }
-    }
-    label_score.store_all(&mut per_sample.label_score[start..]);
-    top.store_all(&mut per_sample.top[start..]);
-    done.tail.store_all(&mut per_sample.tail[start..]);
-    for (i, infinite) in infinite.iter().enumerate() {
-        for lane in (0..MAX_LANES).filter(|&lane| infinite[lane]) {
-            per_sample.tail[start + i * Vector::<T, S>::COUNT + lane] = T::ZERO;
+
+        let sums = sums(top, label_score, rest.sum, *z_loss);
+        if WRITES && *want == Want::Probabilities {
+            scale_classes(data, stride, classes, one / sums.sum);
+        } else if WRITES {
+            let coefficient = Vector::load(simd, &per_sample.coefficient[start..]);
+            let (scale, at_label) = label_residual(&sums, coefficient);
+            let mut this = zero;
+            for class in 0..classes {
+                let at = &mut data[class * stride..];
+                let other = Vector::load(simd, at) * scale;
+                at_label.or_else(this.equal(label), other).store(at);
+                this = this + one;
+            }
         }
+        label_score.store(&mut per_sample.label_score[start..]);
+        top.store(&mut per_sample.top[start..]);
+        sums.tail.store(&mut per_sample.tail[start..]);
+        clear::<T, S, N>(&mut per_sample.tail[start..], infinite);
     }
 }
 
-/// Of a register of samples class by class, one of which has a score of +∞: whether the loss is +∞, since the label
-/// has a lower score and none is NaN.
-#[cold]
-#[inline(never)]
-fn infinite_losses<T: Logarithm>(
+/// Samples with targets of all classes.
+#[derive(Clone, Copy)]
+struct TargetGroups<'a, T>(&'a [T]);
+
+impl<T: Logarithm> Groups<T> for TargetGroups<'_, T> {
+    #[inline(always)]
+    fn group<S: Simd, const N: usize>(self, simd: S, block: &mut Residual<'_, T>, start: usize) {
+        let Residual { scores, per_sample, z_loss, want, .. } = block;
+        let (stride, classes) = (scores.stride, scores.classes);
+        let data = &mut scores.data[start..];
+        let targets = self.0;
+        let (zero, one) = (Vector::<T, S, N>::splat(simd, T::ZERO), Vector::splat(simd, T::ONE));
+        let mut top = Vector::splat(simd, T::NEG_INFINITY);
+        let (mut anchor, mut this) = (zero, zero);
+        for class in 0..classes {
+            let z = Vector::load(simd, &data[class * stride..]);
+            anchor = this.or_else(top.less(z), anchor);
+            top = top.larger(z);
+            this = this + one;
+        }
+        let infinite = infinite_rows(data, stride, classes, top);
+
+        let half = Vector::splat(simd, T::from_f64(0.5));
+        let half_top = top * half;
+        let mut rest = CompensatedSum::<T, S, N>::new(simd);
+        let mut spread = CompensatedSum::<T, S, N>::new(simd);
+        let mut total = CompensatedSum::<T, S, N>::new(simd);
+        let mut this = zero;
+        for class in 0..classes {
+            let at = &mut data[class * stride..];
+            let z = Vector::load(simd, at);
+            let t = Vector::load(simd, &targets[class * stride + start..]);
+            let e = exp_nonpositive(z - top);
+            rest.add(zero.or_else(this.equal(anchor), e));
+            total.add(t);
+            // Halves, whose difference cannot overflow; and 0·∞ is 0 here.
+            spread.add(zero.or_else(t.equal(zero), t * (half_top - z * half)));
+            if *want != Want::Loss {
+                e.store(at);
+            }
+            this = this + one;
+        }
+
+        let sums = sums(top, top, rest.sum, *z_loss);
+        if *want == Want::Probabilities {
+            scale_classes(data, stride, classes, one / sums.sum);
+        } else if *want == Want::Residual {
+            let coefficient = Vector::load(simd, &per_sample.coefficient[start..]);
+            let residual = TargetResidual::new(&sums, coefficient, total.sum);
+            let mut this = zero;
+            for class in 0..classes {
+                let at = &mut data[class * stride..];
+                let e = Vector::load(simd, at);
+                let others = sums.rest.or_else(this.equal(anchor), sums.sum - e);
+                residual.of(e, Vector::load(simd, &targets[class * stride + start..]), others).store(at);
+                this = this + one;
+            }
+        }
+        spread.sum.store(&mut per_sample.label_score[start..]);
+        total.sum.store(&mut per_sample.total[start..]);
+        top.store(&mut per_sample.top[start..]);
+        sums.tail.store(&mut per_sample.tail[start..]);
+        clear::<T, S, N>(&mut per_sample.tail[start..], infinite);
+    }
+}
+
+/// Multiplies all classes of some registers of samples.
+#[inline(always)]
+fn scale_classes<T: Logarithm, S: Simd, const N: usize>(
+    data: &mut [T],
+    stride: usize,
+    classes: usize,
+    scale: Vector<T, S, N>,
+) {
+    for class in 0..classes {
+        let at = &mut data[class * stride..];
+        (Vector::load(scale.simd, at) * scale).store(at);
+    }
+}
+
+/// Of some registers of samples class by class: which have a score of +∞ and none of NaN. Their log-sum-exp is +∞, and
+/// no more is to be added to the difference between it and a score.
+#[inline(always)]
+fn infinite_rows<T: Logarithm, S: Simd, const N: usize>(
     data: &[T],
     stride: usize,
     classes: usize,
-    label_score: &[T],
-) -> [bool; MAX_LANES] {
-    let mut infinite = [false; MAX_LANES];
-    for (lane, &label_score) in label_score.iter().enumerate() {
-        let mut others = data.iter().skip(lane).step_by(stride).take(classes);
-        infinite[lane] = label_score < T::INFINITY
-            && others.clone().any(|&z| z == T::INFINITY)
-            && !others.any(|z| z.to_f64().is_nan());
+    top: Vector<T, S, N>,
+) -> [[bool; MAX_LANES]; N] {
+    let mut infinite = [[false; MAX_LANES]; N];
+    for i in 0..N {
+        if top.part(i).lanes().iter().fold(false, |any, &t| any | (t == T::INFINITY)) {
+            infinite[i] =
+                infinite_lanes(&data[i * Vector::<T, S>::COUNT..], stride, classes, top.part(i).lanes());
+        }
     }
     infinite
 }
 
-/// Lanes across classes: a sample at a time.
+#[cold]
+#[inline(never)]
+fn infinite_lanes<T: Logarithm>(data: &[T], stride: usize, classes: usize, top: &[T]) -> [bool; MAX_LANES] {
+    let mut infinite = [false; MAX_LANES];
+    for (lane, &top) in top.iter().enumerate() {
+        let mut row = data.iter().skip(lane).step_by(stride).take(classes);
+        infinite[lane] = top == T::INFINITY && !row.any(|z| z.to_f64().is_nan());
+    }
+    infinite
+}
+
+/// Puts 0 where `which`, of the lanes of some registers.
+#[inline(always)]
+fn clear<T: Logarithm, S: Simd, const N: usize>(lanes: &mut [T], which: [[bool; MAX_LANES]; N]) {
+    for (lanes, which) in lanes.chunks_mut(Vector::<T, S>::COUNT).zip(which) {
+        for (x, _) in lanes.iter_mut().zip(which).filter(|(_, which)| *which) {
+            *x = T::ZERO;
+        }
+    }
+}
+
+/// Whether several registers side by side are of use: not where they are emulated, by many scalars each, which takes
+/// compilers minutes.
+const fn has_many_registers<S: Simd>() -> bool {
+    !(S::IS_SCALAR && size_of::<S::f64s>() > size_of::<f64>())
+}
+
+/// Lanes across classes: a sample with a label at a time.
 ///
 /// The label's score is taken out of the row first (−∞ in its place, so that its term in the sum is 0) and its residual
 /// is put there last; between the two no lane differs from another.
 #[inline(always)]
-fn sample_major<T: Logarithm, S: Simd, const RESIDUAL: bool>(simd: S, block: &mut Residual<'_, T>) {
-    let Residual { scores, per_sample, labels, .. } = block;
+fn label_rows<T: Logarithm, S: Simd>(simd: S, block: &mut Residual<'_, T>) {
+    let Residual { scores, per_sample, labels, z_loss, want, .. } = block;
     for sample in 0..scores.samples {
         let row = &mut scores.data[sample * scores.stride..][..scores.classes];
         let label = labels[sample];
@@ -314,22 +551,68 @@ fn sample_major<T: Logarithm, S: Simd, const RESIDUAL: bool>(simd: S, block: &mu
         };
         let others = max_ignoring_nan(simd, row);
         let top = if others < label_score { label_score } else { others };
-        let infinite_loss = others == T::INFINITY && label_score < T::INFINITY && !has_nan(simd, row);
-        let rest = if RESIDUAL { exp_and_sum(simd, row, top) } else { exp_sum(simd, row, top) };
-        let done = finish(
-            Vector::<T, S>::splat(simd, top),
+        let infinite = top == T::INFINITY && !has_nan(simd, row);
+        let rest = if *want == Want::Loss { exp_sum(simd, row, top) } else { exp_and_sum(simd, row, top) };
+        let sums = sums(
+            Vector::splat(simd, top),
             Vector::splat(simd, label_score),
             Vector::splat(simd, rest),
-            Vector::splat(simd, per_sample.coefficient[sample]),
+            *z_loss,
         );
-        if RESIDUAL {
-            map(simd, row, Scale(done.scale));
+        if *want == Want::Probabilities {
+            if let Some(e) = row.get_mut(label as usize) {
+                *e = sums.at_anchor.first();
+            }
+            map(simd, row, Scale(Vector::splat(simd, T::ONE) / sums.sum));
+        } else if *want == Want::Residual {
+            let (scale, at_label) =
+                label_residual(&sums, Vector::splat(simd, per_sample.coefficient[sample]));
+            map(simd, row, Scale(scale));
             if let Some(residual) = row.get_mut(label as usize) {
-                *residual = done.label_residual.first();
+                *residual = at_label.first();
             }
         }
         per_sample.label_score[sample] = label_score;
         per_sample.top[sample] = top;
-        per_sample.tail[sample] = if infinite_loss { T::ZERO } else { done.tail.first() };
+        per_sample.tail[sample] = if infinite { T::ZERO } else { sums.tail.first() };
+    }
+}
+
+/// Lanes across classes: a sample with targets of all classes at a time. The anchor takes the label's place.
+#[inline(always)]
+fn target_rows<T: Logarithm, S: Simd>(simd: S, block: &mut Residual<'_, T>, targets: &[T]) {
+    let Residual { scores, per_sample, z_loss, want, .. } = block;
+    for sample in 0..scores.samples {
+        let start = sample * scores.stride;
+        let row = &mut scores.data[start..][..scores.classes];
+        let t = &targets[start..][..scores.classes];
+        let top = max_ignoring_nan(simd, row);
+        let infinite = top == T::INFINITY && !has_nan(simd, row);
+        let (spread, total) = spread_and_total(simd, row, t, top);
+        let anchor = position(row, top).unwrap_or(0);
+        let anchor_score = core::mem::replace(&mut row[anchor], T::NEG_INFINITY);
+        let rest = if *want == Want::Loss { exp_sum(simd, row, top) } else { exp_and_sum(simd, row, top) };
+        let sums = sums(
+            Vector::splat(simd, top),
+            Vector::splat(simd, anchor_score),
+            Vector::splat(simd, rest),
+            *z_loss,
+        );
+        if *want == Want::Probabilities {
+            row[anchor] = sums.at_anchor.first();
+            map(simd, row, Scale(Vector::splat(simd, T::ONE) / sums.sum));
+        } else if *want == Want::Residual {
+            let residual = TargetResidual::new(
+                &sums,
+                Vector::splat(simd, per_sample.coefficient[sample]),
+                Vector::splat(simd, total),
+            );
+            map_with(simd, row, t, RowResidual(residual));
+            row[anchor] = residual.of(sums.at_anchor, Vector::splat(simd, t[anchor]), sums.rest).first();
+        }
+        per_sample.label_score[sample] = spread;
+        per_sample.total[sample] = total;
+        per_sample.top[sample] = top;
+        per_sample.tail[sample] = if infinite { T::ZERO } else { sums.tail.first() };
     }
 }

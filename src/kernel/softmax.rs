@@ -4,7 +4,7 @@
 
 use super::lanes::Vector;
 use super::log::{Logarithm, log1p_nonnegative};
-use super::reduce::{Elementwise, Scale, exp_and_sum, exp_sum, has_nan, map, max_ignoring_nan};
+use super::reduce::{Elementwise, Scale, exp_and_sum, exp_sum, has_nan, map, max_ignoring_nan, position};
 use pulp::Simd;
 
 /// xⱼ becomes exp(xⱼ) / Σ exp. A row with +∞, or of −∞ alone, becomes NaN.
@@ -59,13 +59,4 @@ fn log1p_rest<T: Logarithm, S: Simd>(simd: S, row: &[T], top: T) -> T {
         }
         _ => T::NAN,
     }
-}
-
-/// Index of the first element equal to x. Whole chunks are compared first: that loop has no exit, so it is vectorised.
-#[inline(always)]
-fn position<T: Logarithm>(row: &[T], x: T) -> Option<usize> {
-    const CHUNK: usize = 64;
-    let chunk = row.chunks(CHUNK).position(|c| c.iter().fold(false, |found, &y| found | (y == x)))?;
-    let start = chunk * CHUNK;
-    row[start..].iter().position(|&y| y == x).map(|i| start + i)
 }

@@ -1,0 +1,228 @@
+//! From the probabilities of a block and a direction to the second derivative of its loss along it, in the space of the
+//! scores.
+//!
+//! Of a sample with probabilities p, targets t (T their sum), coefficient c, log-sum-exp L and M = T + 2ζ·L, a direction
+//! a (in the space of the transformed scores z), and slopes f and bends q of the transform (1 and 0 if there is none):
+//!
+//! ```text
+//! s   = Σⱼ pⱼ·aⱼ
+//! out = c·(fⱼ·pⱼ·(M·(aⱼ − s) + 2ζ·s) + qⱼ·(M·pⱼ − tⱼ))
+//! ```
+//!
+//! With s = pⱼ·aⱼ of the class alone and a = f it is the diagonal of the matrix that this multiplies by.
+
+use super::lanes::Vector;
+use super::log::Logarithm;
+use super::residual::{Layout, Scores};
+use pulp::{Simd, WithSimd};
+
+/// Which part of the second derivative is wanted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Curve {
+    /// Its product with the direction.
+    Product,
+    /// Its diagonal, for a direction of ones.
+    Diagonal,
+}
+
+/// The whole of a block, as one dispatch.
+pub(crate) struct Curvature<'a, T> {
+    /// Probabilities.
+    pub(crate) scores: Scores<'a, T>,
+    /// Becomes the result. In the order of the scores.
+    pub(crate) direction: &'a mut [T],
+    /// Of the transform, if it bends.
+    pub(crate) bend: Option<Bend<'a, T>>,
+    pub(crate) z_loss: f64,
+    pub(crate) curve: Curve,
+    /// Of each sample: c, the maximum of z, log S, and T (none for 1).
+    pub(crate) coefficient: &'a [T],
+    pub(crate) top: &'a [T],
+    pub(crate) tail: &'a [T],
+    pub(crate) total: Option<&'a [T]>,
+}
+
+/// What a transform with a second derivative adds. All in the order of the scores.
+#[derive(Clone, Copy)]
+pub(crate) struct Bend<'a, T> {
+    pub(crate) slopes: &'a [T],
+    pub(crate) bends: &'a [T],
+    pub(crate) targets: &'a [T],
+}
+
+impl<T: Logarithm> WithSimd for Curvature<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        match self.bend {
+            None => self.all(simd, Straight),
+            Some(bend) => self.all(simd, bend),
+        }
+    }
+}
+
+/// Where some lanes lie in every plane of a block: at most a register of them.
+#[derive(Clone, Copy)]
+struct Place<S> {
+    simd: S,
+    at: usize,
+    len: usize,
+}
+
+impl<S: Simd> Place<S> {
+    #[inline(always)]
+    fn load<T: Logarithm>(self, plane: &[T]) -> Vector<T, S> {
+        Vector::load_padded(self.simd, &plane[self.at..self.at + self.len], T::ZERO)
+    }
+
+    #[inline(always)]
+    fn store<T: Logarithm>(self, v: Vector<T, S>, plane: &mut [T]) {
+        v.store_padded(&mut plane[self.at..self.at + self.len]);
+    }
+}
+
+/// What becomes of the derivative in the space of z, and what the transform adds to it.
+trait Through<T: Logarithm>: Copy {
+    /// f·straight + q·(M·p − t) of the classes at a place.
+    fn of<S: Simd>(
+        self,
+        straight: Vector<T, S>,
+        p: Vector<T, S>,
+        multiplier: Vector<T, S>,
+        place: Place<S>,
+    ) -> Vector<T, S>;
+}
+
+/// No transform that bends.
+#[derive(Clone, Copy)]
+struct Straight;
+
+impl<T: Logarithm> Through<T> for Straight {
+    #[inline(always)]
+    fn of<S: Simd>(
+        self,
+        straight: Vector<T, S>,
+        _: Vector<T, S>,
+        _: Vector<T, S>,
+        _: Place<S>,
+    ) -> Vector<T, S> {
+        straight
+    }
+}
+
+impl<T: Logarithm> Through<T> for Bend<'_, T> {
+    #[inline(always)]
+    fn of<S: Simd>(
+        self,
+        straight: Vector<T, S>,
+        p: Vector<T, S>,
+        multiplier: Vector<T, S>,
+        place: Place<S>,
+    ) -> Vector<T, S> {
+        let (slope, bend) = (place.load(self.slopes), place.load(self.bends));
+        slope * straight + bend * (multiplier * p - place.load(self.targets))
+    }
+}
+
+/// What a sample's classes share.
+#[derive(Clone, Copy)]
+struct Shared<T: Logarithm, S: Simd> {
+    coefficient: Vector<T, S>,
+    /// M.
+    multiplier: Vector<T, S>,
+    /// 2ζ.
+    z_loss: Vector<T, S>,
+    /// s; 0 for the diagonal.
+    mean: Vector<T, S>,
+    /// 1 for the diagonal, else 0.
+    own: Vector<T, S>,
+}
+
+impl<T: Logarithm> Curvature<'_, T> {
+    #[inline(always)]
+    fn all<S: Simd>(&mut self, simd: S, through: impl Through<T>) {
+        let lanes = Vector::<T, S>::COUNT;
+        let samples = self.scores.samples;
+        match self.scores.layout {
+            Layout::ClassMajor => {
+                for start in (0..samples).step_by(lanes) {
+                    self.group(simd, start, through);
+                }
+            }
+            Layout::SampleMajor => {
+                for sample in 0..samples {
+                    self.row(simd, sample, through);
+                }
+            }
+        }
+    }
+
+    /// Of a register of samples, or one sample.
+    #[inline(always)]
+    fn shared<S: Simd>(&self, load: impl Fn(&[T]) -> Vector<T, S>) -> Shared<T, S> {
+        let coefficient = load(self.coefficient);
+        let (zero, one) = (coefficient.constant(T::ZERO), coefficient.constant(T::ONE));
+        let z_loss = coefficient.constant(T::from_f64(2.0 * self.z_loss));
+        let mut multiplier = match self.total {
+            None => one,
+            Some(total) => load(total),
+        };
+        if self.z_loss != 0.0 {
+            multiplier = multiplier + z_loss * (load(self.top) + load(self.tail));
+        }
+        let own = if self.curve == Curve::Diagonal { one } else { zero };
+        Shared { coefficient, multiplier, z_loss, mean: zero, own }
+    }
+
+    /// Lanes across samples.
+    #[inline(always)]
+    fn group<S: Simd>(&mut self, simd: S, start: usize, through: impl Through<T>) {
+        let mut shared = self.shared::<S>(
+            #[inline(always)]
+            |x| Vector::load(simd, &x[start..]),
+        );
+        let (stride, classes) = (self.scores.stride, self.scores.classes);
+        let len = Vector::<T, S>::COUNT;
+        if self.curve == Curve::Product {
+            for class in 0..classes {
+                let place = Place { simd, at: class * stride + start, len };
+                shared.mean = place.load(self.scores.data).mul_add(place.load(self.direction), shared.mean);
+            }
+        }
+        for class in 0..classes {
+            self.curve_at(&shared, Place { simd, at: class * stride + start, len }, through);
+        }
+    }
+
+    /// Lanes across classes.
+    #[inline(always)]
+    fn row<S: Simd>(&mut self, simd: S, sample: usize, through: impl Through<T>) {
+        let mut shared = self.shared::<S>(
+            #[inline(always)]
+            |x| Vector::splat(simd, x[sample]),
+        );
+        let lanes = Vector::<T, S>::COUNT;
+        let start = sample * self.scores.stride;
+        let end = start + self.scores.classes;
+        if self.curve == Curve::Product {
+            for at in (start..end).step_by(lanes) {
+                let place = Place { simd, at, len: lanes.min(end - at) };
+                shared.mean = place.load(self.scores.data).mul_add(place.load(self.direction), shared.mean);
+            }
+            shared.mean = Vector::splat(simd, shared.mean.sum());
+        }
+        for at in (start..end).step_by(lanes) {
+            self.curve_at(&shared, Place { simd, at, len: lanes.min(end - at) }, through);
+        }
+    }
+
+    #[inline(always)]
+    fn curve_at<S: Simd>(&mut self, shared: &Shared<T, S>, place: Place<S>, through: impl Through<T>) {
+        let (p, a) = (place.load(self.scores.data), place.load(self.direction));
+        let mean = shared.mean + shared.own * p * a;
+        let straight = p * (shared.multiplier * (a - mean) + shared.z_loss * mean);
+        let out = shared.coefficient * through.of(straight, p, shared.multiplier, place);
+        place.store(out, self.direction);
+    }
+}

@@ -73,7 +73,7 @@ pub(crate) fn planes<T: Real>(options: &Options, targets: Option<Targets<'_, T>>
     let is_curved = task != Task::Value;
     let has_targets = match targets.map(|targets| targets.kind()) {
         None => false,
-        Some(Kind::Labels(_)) => options.is_smoothed() || (is_curved && is_capped),
+        Some(Kind::Labels(_)) => options.spells_out_labels() || (is_curved && is_capped),
         Some(Kind::Soft(_)) => true,
     };
     [has_targets, is_capped, is_curved, is_curved && is_capped]
@@ -333,7 +333,7 @@ impl<'a, T: Real> Problem<'a, T> {
     /// Whether the weight of a class is one of the samples with that label.
     fn weighs_labels(&self) -> bool {
         self.options.class_weights.is_some()
-            && !self.options.is_smoothed()
+            && !self.options.spells_out_labels()
             && matches!(self.targets.map(|t| t.kind()), Some(Kind::Labels(_)))
     }
 
@@ -380,7 +380,7 @@ impl<'a, T: Real> Problem<'a, T> {
         match self.targets.map(|targets| targets.kind()) {
             Some(Kind::Soft(targets)) => {
                 let targets = targets.subrows(samples.start, samples.len());
-                if !self.options.is_smoothed() && self.options.class_weights.is_none() {
+                if !self.options.changes_targets() {
                     return out.copy_from(targets);
                 }
                 for class in 0..classes {
@@ -401,10 +401,14 @@ impl<'a, T: Real> Problem<'a, T> {
         }
     }
 
-    /// t of a class that is the label or is not. Without smoothing, the weight of the class is one of the sample.
+    /// t of a class that is the label or is not. The class weight may be a part of the sample's.
     fn label_target(&self, class: usize, is_label: bool) -> f64 {
         let share = f64::from(u8::from(is_label));
-        if self.options.is_smoothed() { self.options.target(class, share, self.classes()) } else { share }
+        if self.options.spells_out_labels() {
+            self.options.target(class, share, self.classes())
+        } else {
+            share
+        }
     }
 
     /// Whether the products read a copy of a block's features: where neither those of a sample nor those of a feature

@@ -85,9 +85,15 @@ impl Options {
         self.class_weight(class) * smoothed
     }
 
-    /// Whether a sample with a label has targets of other classes too.
-    pub(crate) fn is_smoothed(&self) -> bool {
-        self.label_smoothing > 0.0
+    /// Whether labels have to be spelled out as targets of all classes: where they are smoothed, and where class weights
+    /// are not a part of the sample's weight, since the z-loss does not know them.
+    pub(crate) fn spells_out_labels(&self) -> bool {
+        self.label_smoothing > 0.0 || (self.class_weights.is_some() && self.z_loss > 0.0)
+    }
+
+    /// Whether targets are other than they were given.
+    pub(crate) fn changes_targets(&self) -> bool {
+        self.label_smoothing > 0.0 || self.class_weights.is_some()
     }
 
     /// Whether scores go through more than the softmax.

@@ -1,46 +1,79 @@
 //! Samples with their targets: [`Features`], [`Targets`], [`Batch`]. All checks that need no Θ are made here, once.
 
-use crate::kernel::{NO_LABEL, Real};
+use crate::kernel::{NO_LABEL, Real, Sparse};
 use crate::options::Options;
 use crate::{Error, error::Operand};
 use core::ops::Range;
+use faer::sparse::{SparseRowMat, SparseRowMatRef};
 use faer::{Mat, MatRef};
 
 /// The features X of m samples, one a row: m×n, without copying.
 ///
-/// From a [`MatRef`] of any strides (row-major, column-major, a view of either, reversed) or a reference to a [`Mat`].
+/// From a [`MatRef`] of any strides (row-major, column-major, a view of either, reversed) or a reference to a [`Mat`]; or
+/// sparse, from a [`SparseRowMatRef`] (compressed rows, no entry twice) with `u32` or `usize` indices or a reference to a
+/// [`SparseRowMat`]. What is not stored is 0, and costs nothing.
 #[derive(Clone, Copy, Debug)]
-pub struct Features<'a, T> {
-    dense: MatRef<'a, T>,
+pub struct Features<'a, T>(Data<'a, T>);
+
+/// How features lie in memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Data<'a, T> {
+    Dense(MatRef<'a, T>),
+    Sparse(Sparse<'a, T>),
 }
 
-impl<'a, T> Features<'a, T> {
+impl<'a, T: Copy> Features<'a, T> {
     /// m.
     pub fn samples(&self) -> usize {
-        self.dense.nrows()
+        self.shape().0
     }
 
     /// n.
     pub fn features(&self) -> usize {
-        self.dense.ncols()
+        self.shape().1
     }
 
-    pub(crate) fn dense(&self) -> MatRef<'a, T> {
-        self.dense
+    fn shape(&self) -> (usize, usize) {
+        match self.0 {
+            Data::Dense(x) => x.shape(),
+            Data::Sparse(x) => x.shape(),
+        }
+    }
+
+    pub(crate) fn data(&self) -> Data<'a, T> {
+        self.0
     }
 }
 
 impl<'a, T> From<MatRef<'a, T>> for Features<'a, T> {
-    fn from(dense: MatRef<'a, T>) -> Self {
-        Self { dense }
+    fn from(x: MatRef<'a, T>) -> Self {
+        Self(Data::Dense(x))
     }
 }
 
 impl<'a, T> From<&'a Mat<T>> for Features<'a, T> {
-    fn from(dense: &'a Mat<T>) -> Self {
-        Self { dense: dense.as_ref() }
+    fn from(x: &'a Mat<T>) -> Self {
+        x.as_ref().into()
     }
 }
+
+macro_rules! sparse {
+    ($($variant:ident($index:ty)),*) => {$(
+        impl<'a, T> From<SparseRowMatRef<'a, $index, T>> for Features<'a, T> {
+            fn from(x: SparseRowMatRef<'a, $index, T>) -> Self {
+                Self(Data::Sparse(Sparse::$variant(x)))
+            }
+        }
+
+        impl<'a, T> From<&'a SparseRowMat<$index, T>> for Features<'a, T> {
+            fn from(x: &'a SparseRowMat<$index, T>) -> Self {
+                x.as_ref().into()
+            }
+        }
+    )*};
+}
+
+sparse!(U32(u32), Usize(usize));
 
 /// What the samples should be recognised as: class labels, one a sample, in 0..K; or soft targets, a probability for
 /// each class and sample (m×K).

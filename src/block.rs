@@ -1,14 +1,14 @@
 //! One block of samples: scores → softmax → residual → its part of the gradient; or the second derivative in its place.
 
-use crate::batch::{Batch, Features, Kind, Targets};
+use crate::batch::{Batch, Data, Features, Kind, Targets};
 use crate::error::{Error, Operand};
 use crate::gemm::{Destination, Product};
 use crate::kernel::{
     Bend, ColumnSums, Curvature, Curve, Layout, MAX_LANES, Multiply, NO_LABEL, PerSample, Real, Residual,
-    Scores, SimdLevel, SoftCap, Target, Transform, Want,
+    Scores, SimdLevel, SoftCap, Sparse, SparseGradient, SparseScores, Target, Transform, Want,
 };
 use crate::options::Options;
-use crate::schedule::{Parallelism, Plan, Shape};
+use crate::schedule::{Parallelism, Plan, Shape, Storage};
 use crate::workspace::{BlockData, BlockScratch, Sizes};
 use core::ops::Range;
 use faer::reborrow::IntoConst;
@@ -21,13 +21,15 @@ pub(crate) struct Linear<'a, T> {
     pub(crate) matrix: MatRef<'a, T>,
     /// 1×K.
     pub(crate) intercept: Option<MatRef<'a, T>>,
+    /// For sparse features, all rows one after the other, each padded to whole registers; else nothing.
+    pub(crate) rows: &'a [T],
 }
 
 impl<'a, T> Linear<'a, T> {
     /// The last row of `matrix` is the intercept if there are more rows than features.
     pub(crate) fn new(matrix: MatRef<'a, T>, features: usize) -> Self {
         let (matrix, rest) = matrix.split_at_row(features);
-        Self { matrix, intercept: (rest.nrows() > 0).then_some(rest) }
+        Self { matrix, intercept: (rest.nrows() > 0).then_some(rest), rows: &[] }
     }
 
     pub(crate) fn classes(&self) -> usize {
@@ -85,6 +87,27 @@ pub(crate) struct Gradient<'a, T> {
     pub(crate) held: Destination,
 }
 
+/// The features of a block as the products read them.
+#[derive(Clone, Copy)]
+enum Rows<'a, T> {
+    Dense(MatRef<'a, T>),
+    Sparse {
+        x: Sparse<'a, T>,
+        /// First sample, and how many.
+        start: usize,
+        count: usize,
+    },
+}
+
+impl<T> Rows<'_, T> {
+    fn samples(&self) -> usize {
+        match self {
+            Self::Dense(x) => x.nrows(),
+            Self::Sparse { count, .. } => *count,
+        }
+    }
+}
+
 /// The next block's features as one of the products of this block reads its own.
 struct Next<'a, T> {
     for_scores: Option<MatRef<'a, T>>,
@@ -109,7 +132,11 @@ impl<'a, T: Real> Problem<'a, T> {
             rows,
             plane: self.plan.scores_len(),
             planes: planes(self.options, self.targets, self.task),
-            features: copies.saturating_mul(rows).saturating_mul(self.features_stride()),
+            features: match self.features.data() {
+                Data::Dense(_) => copies.saturating_mul(rows).saturating_mul(self.features_stride()),
+                // A number a class.
+                Data::Sparse(_) => self.plan.padded_classes(),
+            },
         }
     }
 
@@ -147,16 +174,16 @@ impl<'a, T: Real> Problem<'a, T> {
         let (mut block, room) = scratch.data(&self.sizes(), samples.len());
         let next = self.next(samples.end);
         self.prepare(samples.clone(), &mut block);
-        let (x, _) = self.block_features(samples.clone(), room);
-        self.scores(x, &mut block, next.for_scores);
+        let (x, room) = self.block_features(samples.clone(), room);
+        self.scores(x, &mut block, room, next.for_scores);
         let loss = self.softmax(&mut block, Want::Residual, None);
         if !block.slopes.is_empty() {
             T::run_multiply(Multiply { x: block.scores, by: block.slopes }, self.level);
         }
-        let residual = self.matrix(block.scores, samples.len()).into_const();
         let weights = self.weighs().then_some(&*block.weights);
-        self.add_product(x, residual, weights, gradient, next.for_gradient);
+        self.add_product(x, block.scores, weights, room, gradient, next.for_gradient);
         if let Some(mut out) = input_gradient {
+            let residual = self.matrix(block.scores, samples.len()).into_const();
             let theta = self.theta.matrix.transpose();
             let held = Destination::Replace;
             self.product(Product { dst: out.as_mut(), held, a: residual, b: theta, next: None });
@@ -176,7 +203,8 @@ impl<'a, T: Real> Problem<'a, T> {
     ) -> f64 {
         let (mut block, room) = scratch.data(&self.sizes(), samples.len());
         self.prepare(samples.clone(), &mut block);
-        self.scores(self.block_features(samples, room).0, &mut block, None);
+        let (x, room) = self.block_features(samples, room);
+        self.scores(x, &mut block, room, None);
         self.softmax(&mut block, Want::Loss, losses)
     }
 
@@ -189,7 +217,8 @@ impl<'a, T: Real> Problem<'a, T> {
     ) {
         let (mut block, room) = scratch.data(&self.sizes(), samples.len());
         self.prepare(samples.clone(), &mut block);
-        self.scores(self.block_features(samples.clone(), room).0, &mut block, None);
+        let (x, room) = self.block_features(samples.clone(), room);
+        self.scores(x, &mut block, room, None);
         self.softmax(&mut block, Want::Probabilities, None);
         out.copy_from(self.matrix(block.scores, samples.len()));
     }
@@ -197,7 +226,8 @@ impl<'a, T: Real> Problem<'a, T> {
     /// The class of the largest score of some samples, the lowest of several; NaN is never the largest.
     pub(crate) fn predict(&self, samples: Range<usize>, scratch: &mut BlockScratch<T>, out: &mut [u32]) {
         let (mut block, room) = scratch.data(&self.sizes(), samples.len());
-        self.scores(self.block_features(samples.clone(), room).0, &mut block, None);
+        let (x, room) = self.block_features(samples.clone(), room);
+        self.scores(x, &mut block, room, None);
         let scores = self.matrix(block.scores, samples.len());
         for (i, label) in out.iter_mut().enumerate() {
             let mut top = None;
@@ -223,14 +253,16 @@ impl<'a, T: Real> Problem<'a, T> {
     ) {
         let (mut block, room) = scratch.data(&self.sizes(), samples.len());
         self.prepare(samples.clone(), &mut block);
-        let (mut x, room) = self.block_features(samples.clone(), room);
-        self.curve(x, &mut block, curve);
-        if curve == Curve::Diagonal {
-            x = self.copy_features(x, room, |x| x * x).0;
-        }
-        let direction = self.matrix(block.direction, samples.len()).into_const();
+        let (x, room) = self.block_features(samples.clone(), room);
+        self.curve(x, &mut block, room, curve);
         let weights = self.weighs().then_some(&*block.weights);
-        self.add_product(x, direction, weights, out, None);
+        match x {
+            Rows::Dense(x) if curve == Curve::Diagonal => {
+                let (squares, room) = self.copy_features(x, room, |x| x * x);
+                self.add_product(squares, block.direction, weights, room, out, None);
+            }
+            _ => self.add_product(x, block.direction, weights, room, out, None),
+        }
     }
 
     /// Adds to a matrix (of as many rows and columns as Θ has numbers, the columns of Θ one after the other) what some
@@ -240,70 +272,90 @@ impl<'a, T: Real> Problem<'a, T> {
         let (mut block, room) = scratch.data(&self.sizes(), samples.len());
         self.prepare(samples.clone(), &mut block);
         let (x, room) = self.block_features(samples.clone(), room);
-        self.curve(x, &mut block, Curve::Diagonal);
+        self.curve(x, &mut block, room, Curve::Diagonal);
         if !block.slopes.is_empty() {
             T::run_multiply(Multiply { x: block.scores, by: block.slopes }, self.level);
         }
         let weights = self.weighs().then_some(&*block.weights);
-        let (rows, width) = (samples.len(), self.options.theta_rows(x.ncols()));
-        // Rows with the 1 of the intercept, and those of weight 0 without what could poison the product.
-        let stride = self.features_stride();
-        let (all, scaled) = room.split_at_mut(stride * rows);
-        let scaled = &mut scaled[..stride * rows];
-        let augment = |i: usize, j: usize| if j < x.ncols() { x[(i, j)] } else { T::ONE };
-        let per_sample = &block.per_sample;
-        let common = |i: usize| {
-            let total = if block.targets.is_empty() { 1.0 } else { per_sample.total[i].to_f64() };
-            let log_sum_exp = per_sample.top[i].to_f64() + per_sample.tail[i].to_f64();
-            let z_loss = 2.0 * self.options.z_loss;
-            let multiplier = if z_loss == 0.0 { total } else { total + z_loss * (log_sum_exp - 1.0) };
-            -multiplier * per_sample.coefficient[i].to_f64() / self.options.temperature
-        };
-        for (i, row) in all.chunks_exact_mut(stride).enumerate() {
-            let poisoned = weights.is_some_and(|weights| weights[i] == 0.0);
-            for (j, out) in row[..width].iter_mut().enumerate() {
-                *out = if poisoned { T::ZERO } else { augment(i, j) };
-            }
-        }
+        let is_silent = |i: usize| weights.is_some_and(|weights| weights[i] == 0.0);
+        let rows = samples.len();
         let probabilities = self.matrix(block.scores, rows).into_const();
         let diagonal = self.matrix(block.direction, rows).into_const();
-        for k in 0..self.classes() {
-            for j in 0..=k {
-                for (i, (row, out)) in
-                    all.chunks_exact(stride).zip(scaled.chunks_exact_mut(stride)).enumerate()
-                {
-                    let factor = if j == k {
-                        diagonal[(i, k)]
-                    } else {
-                        T::from_f64(common(i)) * (probabilities[(i, k)] * probabilities[(i, j)])
-                    };
-                    let factor =
-                        if weights.is_some_and(|weights| weights[i] == 0.0) { T::ZERO } else { factor };
-                    for (out, &x) in out[..width].iter_mut().zip(row) {
-                        *out = factor * x;
+        let per_sample = &block.per_sample;
+        // The second derivative of a sample's loss by the scores of classes k and j, in closed form for k ≠ j.
+        let second = |i: usize, k: usize, j: usize| {
+            if is_silent(i) {
+                return T::ZERO;
+            }
+            if j == k {
+                return diagonal[(i, k)];
+            }
+            let total = if block.targets.is_empty() { 1.0 } else { per_sample.total[i].to_f64() };
+            let multiplier = match 2.0 * self.options.z_loss {
+                0.0 => total,
+                z_loss => total + z_loss * (per_sample.top[i].to_f64() + per_sample.tail[i].to_f64() - 1.0),
+            };
+            let common = -multiplier * per_sample.coefficient[i].to_f64() / self.options.temperature;
+            T::from_f64(common) * (probabilities[(i, k)] * probabilities[(i, j)])
+        };
+        let width = self.options.theta_rows(self.features.features());
+        let pairs = (0..self.classes()).flat_map(|k| (0..=k).map(move |j| (k, j)));
+        let x = match x {
+            Rows::Dense(x) => x,
+            Rows::Sparse { x, start, .. } => {
+                if held == Destination::Replace {
+                    matrix.fill(T::ZERO);
+                }
+                let intercept = (self.options.intercept).then_some((width - 1, T::ONE));
+                for i in (0..rows).filter(|&i| !is_silent(i)) {
+                    for (k, j) in pairs.clone() {
+                        let second = second(i, k, j);
+                        for (a, x_a) in x.row(start + i).chain(intercept) {
+                            for (b, x_b) in x.row(start + i).chain(intercept) {
+                                let out = &mut matrix[(k * width + a, j * width + b)];
+                                *out = *out + x_a * second * x_b;
+                            }
+                        }
                     }
                 }
-                let dst = matrix.as_mut().submatrix_mut(k * width, j * width, width, width);
-                self.product(Product {
-                    dst,
-                    held,
-                    a: rows_of(scaled, width, rows, stride).transpose(),
-                    b: rows_of(all, width, rows, stride),
-                    next: None,
-                });
+                return;
             }
+        };
+        // Samples with the 1 of the intercept, those of weight 0 without what could poison the product; and the same times
+        // a number each.
+        let stride = self.features_stride();
+        let (all, scaled) = room.split_at_mut(stride * rows);
+        for (i, row) in all.chunks_exact_mut(stride).enumerate() {
+            for (j, out) in row[..width].iter_mut().enumerate() {
+                *out = match j {
+                    _ if is_silent(i) => T::ZERO,
+                    j if j < x.ncols() => x[(i, j)],
+                    _ => T::ONE,
+                };
+            }
+        }
+        for (k, j) in pairs {
+            for (i, (row, out)) in all.chunks_exact(stride).zip(scaled.chunks_exact_mut(stride)).enumerate() {
+                let second = second(i, k, j);
+                for (out, &x) in out[..width].iter_mut().zip(row) {
+                    *out = second * x;
+                }
+            }
+            let dst = matrix.as_mut().submatrix_mut(k * width, j * width, width, width);
+            let a = rows_of(scaled, width, rows, stride).transpose();
+            self.product(Product { dst, held, a, b: rows_of(all, width, rows, stride), next: None });
         }
     }
 
     /// The second derivative of the losses in the space of the scores, along the direction or on the diagonal, in the
     /// direction's place; probabilities in that of the scores.
-    fn curve(&self, x: MatRef<'_, T>, block: &mut BlockData<'_, T>, curve: Curve) {
+    fn curve(&self, x: Rows<'_, T>, block: &mut BlockData<'_, T>, room: &mut [T], curve: Curve) {
         match self.direction {
-            Some(direction) => self.linear(x, direction, block.direction, None),
+            Some(direction) => self.linear(x, direction, block.direction, room, None),
             None => block.direction.fill(T::ONE),
         }
-        self.scores(x, block, None);
-        let rows = x.nrows();
+        self.scores(x, block, room, None);
+        let rows = x.samples();
         self.softmax(block, Want::Probabilities, None);
         let PerSample { coefficient, top, tail, total, .. } = &block.per_sample;
         let curvature = Curvature {
@@ -414,8 +466,7 @@ impl<'a, T: Real> Problem<'a, T> {
     /// Whether the products read a copy of a block's features: where neither those of a sample nor those of a feature
     /// are neighbours.
     fn copies_features(&self) -> bool {
-        let x = self.features.dense();
-        x.row_stride() != 1 && x.col_stride() != 1
+        matches!(self.features.data(), Data::Dense(x) if x.row_stride() != 1 && x.col_stride() != 1)
     }
 
     /// Distance of neighbouring samples in a copy of the features, which has room for the 1 of an intercept.
@@ -424,12 +475,21 @@ impl<'a, T: Real> Problem<'a, T> {
     }
 
     /// The features of some samples as the products read them, and what is left of the room for copies.
-    fn block_features<'s>(&self, samples: Range<usize>, room: &'s mut [T]) -> (MatRef<'s, T>, &'s mut [T])
+    fn block_features<'s>(&self, samples: Range<usize>, room: &'s mut [T]) -> (Rows<'s, T>, &'s mut [T])
     where
         'a: 's,
     {
-        let x = self.features.dense().subrows(samples.start, samples.len());
-        if self.copies_features() { self.copy_features(x, room, |x| x) } else { (x, room) }
+        match self.features.data() {
+            Data::Sparse(x) => (Rows::Sparse { x, start: samples.start, count: samples.len() }, room),
+            Data::Dense(x) => {
+                let x = x.subrows(samples.start, samples.len());
+                if self.copies_features() {
+                    self.copy_features(x, room, |x| x)
+                } else {
+                    (Rows::Dense(x), room)
+                }
+            }
+        }
     }
 
     /// f of features, sample by sample.
@@ -438,7 +498,7 @@ impl<'a, T: Real> Problem<'a, T> {
         x: MatRef<'_, T>,
         room: &'s mut [T],
         f: impl Fn(T) -> T,
-    ) -> (MatRef<'s, T>, &'s mut [T]) {
+    ) -> (Rows<'s, T>, &'s mut [T]) {
         let stride = self.features_stride();
         let (copy, room) = room.split_at_mut(stride * x.nrows());
         for (out, x) in copy.chunks_exact_mut(stride).zip(x.row_iter()) {
@@ -446,12 +506,18 @@ impl<'a, T: Real> Problem<'a, T> {
                 *out = f(x);
             }
         }
-        (rows_of(copy, x.ncols(), x.nrows(), stride), room)
+        (Rows::Dense(rows_of(copy, x.ncols(), x.nrows(), stride)), room)
     }
 
     /// Z = X Θ of a block, transformed.
-    fn scores(&self, x: MatRef<'_, T>, block: &mut BlockData<'_, T>, next: Option<MatRef<'_, T>>) {
-        self.linear(x, self.theta, block.scores, next);
+    fn scores(
+        &self,
+        x: Rows<'_, T>,
+        block: &mut BlockData<'_, T>,
+        room: &mut [T],
+        next: Option<MatRef<'_, T>>,
+    ) {
+        self.linear(x, self.theta, block.scores, room, next);
         if self.options.transforms() {
             let transform = Transform {
                 scores: block.scores,
@@ -469,14 +535,35 @@ impl<'a, T: Real> Problem<'a, T> {
         for sample in silent(self.weighs().then_some(&*block.weights)) {
             for plane in [&mut *block.slopes, &mut *block.direction, &mut *block.bends] {
                 if !plane.is_empty() {
-                    self.matrix(plane, x.nrows()).row_mut(sample).fill(T::ZERO);
+                    self.matrix(plane, x.samples()).row_mut(sample).fill(T::ZERO);
                 }
             }
         }
     }
 
     /// X·B + 1·b of a block.
-    fn linear(&self, x: MatRef<'_, T>, map: Linear<'_, T>, out: &mut [T], next: Option<MatRef<'_, T>>) {
+    fn linear(
+        &self,
+        x: Rows<'_, T>,
+        map: Linear<'_, T>,
+        out: &mut [T],
+        room: &mut [T],
+        next: Option<MatRef<'_, T>>,
+    ) {
+        let x = match x {
+            Rows::Dense(x) => x,
+            Rows::Sparse { x, start, count } => {
+                let product = SparseScores {
+                    x,
+                    samples: start..start + count,
+                    rows: map.rows,
+                    has_intercept: map.intercept.is_some(),
+                    out: self.view(out, count),
+                    buffer: room,
+                };
+                return T::run_sparse_scores(product, self.level);
+            }
+        };
         let mut dst = self.matrix(out, x.nrows());
         let held = match map.intercept {
             None => Destination::Replace,
@@ -495,7 +582,9 @@ impl<'a, T: Real> Problem<'a, T> {
     fn next(&self, start: usize) -> Next<'a, T> {
         /// Rows up to which it is better to fetch one after the other: the product of the scores can.
         const SHORT_ROW_BYTES: usize = 1 << 10;
-        let x = self.features.dense();
+        let Data::Dense(x) = self.features.data() else {
+            return Next { for_scores: None, for_gradient: None };
+        };
         let count = self.plan.rows().min(x.nrows() - start);
         let next = x.subrows(start, count);
         match x.ncols() * size_of::<T>() {
@@ -543,13 +632,34 @@ impl<'a, T: Real> Problem<'a, T> {
     /// Adds Xᵀ·R of a block to a matrix, and the sums of R's columns to the row of the intercept if there is one.
     fn add_product(
         &self,
-        x: MatRef<'_, T>,
-        r: MatRef<'_, T>,
+        x: Rows<'_, T>,
+        r: &mut [T],
         weights: Option<&[f64]>,
+        room: &mut [T],
         out: Gradient<'_, T>,
         next: Option<MatRef<'_, T>>,
     ) {
-        let Gradient { matrix, mut held } = out;
+        let Gradient { mut matrix, mut held } = out;
+        let x = match x {
+            Rows::Dense(x) => x,
+            Rows::Sparse { x, start, count } => {
+                if held == Destination::Replace {
+                    matrix.fill(T::ZERO);
+                }
+                let product = SparseGradient {
+                    x,
+                    samples: start..start + count,
+                    weights,
+                    squared: self.task == Task::HessianDiagonal,
+                    has_intercept: self.options.intercept,
+                    residual: self.view(r, count),
+                    out: matrix.transpose_mut(),
+                    buffer: room,
+                };
+                return T::run_sparse_gradient(product, self.level);
+            }
+        };
+        let r = self.matrix(r, x.nrows()).into_const();
         let (mut matrix, mut intercept) = matrix.split_at_row_mut(x.ncols());
         if intercept.nrows() > 0 {
             T::run_column_sums(ColumnSums { x: r, out: intercept.as_mut(), held }, self.level);
@@ -652,10 +762,15 @@ pub(crate) fn residual_of_scores<T: Real>(
 
     let options = Options::default();
     let planes = 1 + planes(&options, Some(targets), Task::Value).iter().filter(|&&used| used).count();
-    let shape = Shape { samples, features: 0, classes, planes, size: size_of::<T>(), column_major: false };
+    let shape =
+        Shape { samples, features: 0, classes, planes, size: size_of::<T>(), storage: Storage::RowMajor };
     let problem = Problem {
         features: MatRef::from_column_major_slice(&[], samples, 0).into(),
-        theta: Linear { matrix: MatRef::from_column_major_slice(&[], 0, classes), intercept: None },
+        theta: Linear {
+            matrix: MatRef::from_column_major_slice(&[], 0, classes),
+            intercept: None,
+            rows: &[],
+        },
         direction: None,
         targets: Some(targets),
         weights: None,

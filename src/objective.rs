@@ -1,13 +1,13 @@
 //! The interface: what can be asked of a batch and a Θ, and how it is done. Start reading here.
 
 use crate::accumulator::Accumulator;
-use crate::batch::{Batch, Features, Targets};
+use crate::batch::{Batch, Data, Features, Targets};
 use crate::block::{Gradient, Linear, Problem, Task, check_scores, planes};
 use crate::error::{Error, Operand};
 use crate::gemm::Destination;
 use crate::kernel::{Real, SimdLevel};
 use crate::options::Options;
-use crate::schedule::{ByBlock, ByGroup, Parallelism, Plan, Run, Shape};
+use crate::schedule::{ByBlock, ByGroup, Parallelism, Plan, Run, Shape, Storage};
 use crate::workspace::{Parts, Workspace};
 use faer::{MatMut, MatRef, unzip, zip};
 
@@ -505,11 +505,16 @@ impl Objective {
         task: Task,
     ) -> Problem<'a, T> {
         let (samples, n) = (features.samples(), features.features());
-        let x = features.dense();
-        let column_major = x.row_stride().unsigned_abs() < x.col_stride().unsigned_abs();
+        let storage = match features.data() {
+            Data::Sparse(x) => Storage::Sparse { entries: x.entries() },
+            Data::Dense(x) if x.row_stride().unsigned_abs() < x.col_stride().unsigned_abs() => {
+                Storage::ColumnMajor
+            }
+            Data::Dense(_) => Storage::RowMajor,
+        };
         let planes = 1 + planes(&self.options, targets, task).iter().filter(|&&used| used).count();
         let (classes, size) = (theta.ncols(), size_of::<T>());
-        let shape = Shape { samples, features: n, classes, planes, size, column_major };
+        let shape = Shape { samples, features: n, classes, planes, size, storage };
         let plan = Plan::new(shape, self.block_bytes);
         Problem {
             features,
@@ -562,32 +567,33 @@ fn run_blocks<'a, T: Real>(
     held: Destination,
     workspace: &'a mut Workspace<T>,
 ) -> Result<f64, Error> {
-    problem.plan = problem.plan.with_partials(out.row_stride() == 1);
+    if problem.task != Task::Hessian {
+        problem.plan = problem.plan.with_partials(out.row_stride() == 1);
+    }
     let Parts { run, problem, partials, losses } = workspace.reserve(problem)?;
     if problem.features.samples() == 0 && held == Destination::Replace {
         out.fill(T::ZERO);
     }
     match partials {
-        None => run_groups(&run, &problem, out, by_sample, held, losses),
+        None => run_groups(&run, &problem, ByGroup::of(out), by_sample, held, losses),
         Some(mut partials) => {
-            run_groups(&run, &problem, partials.as_mut(), by_sample, Destination::Replace, losses);
-            sum_partials(out, held, partials.as_ref());
+            run_groups(&run, &problem, partials.reborrow(), by_sample, Destination::Replace, losses);
+            sum_partials(out, held, &partials);
         }
     }
     Ok(total(losses))
 }
 
-/// What each group adds up, in a matrix of its own, side by side, and the loss of each block.
+/// What each group adds up, in a matrix of its own, and the loss of each block.
 fn run_groups<T: Real>(
     run: &Run<'_, T>,
     problem: &Problem<'_, T>,
-    matrices: MatMut<'_, T>,
+    matrices: ByGroup<'_, T>,
     by_sample: Option<MatMut<'_, T>>,
     held: Destination,
     losses: &mut [f64],
 ) {
-    let columns = matrices.ncols() / run.plan.groups();
-    let out = (ByGroup { matrices, columns }, (ByBlock(losses), by_sample));
+    let out = (matrices, (ByBlock(losses), by_sample));
     run.for_each_group(out, &|blocks, (mut group, (losses, mut by_sample)), scratch| {
         let mut held = held;
         for (block, loss) in blocks.zip(losses.0) {
@@ -607,15 +613,15 @@ fn total(losses: &[f64]) -> f64 {
 }
 
 /// The sum of the partial gradients, in their order, into a matrix or added to it.
-fn sum_partials<T: Real>(mut out: MatMut<'_, T>, held: Destination, partials: MatRef<'_, T>) {
+fn sum_partials<T: Real>(mut out: MatMut<'_, T>, held: Destination, partials: &ByGroup<'_, T>) {
     let columns = out.ncols();
-    let (first, rest) = partials.split_at_col(columns);
-    match held {
-        Destination::Replace => out.copy_from(first),
-        Destination::Add => zip!(&mut out, first).for_each(|unzip!(sum, x)| *sum += *x),
-    }
-    for start in (0..rest.ncols()).step_by(columns) {
-        zip!(&mut out, rest.subcols(start, columns)).for_each(|unzip!(sum, x)| *sum += *x);
+    let mut held = held;
+    for partial in partials.iter().map(|partial| partial.subcols(0, columns)) {
+        match held {
+            Destination::Replace => out.copy_from(partial),
+            Destination::Add => zip!(&mut out, partial).for_each(|unzip!(sum, x)| *sum += *x),
+        }
+        held = Destination::Add;
     }
 }
 

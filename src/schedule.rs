@@ -12,7 +12,7 @@ use crate::kernel::{Layout, MAX_LANES};
 use crate::workspace::BlockScratch;
 use core::ops::Range;
 use core::sync::atomic::{AtomicUsize, Ordering};
-use faer::MatMut;
+use faer::{MatMut, MatRef};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Who does the work.
@@ -124,6 +124,20 @@ const LARGE_THETA_BYTES: usize = 256 << 10;
 /// Scratch of a block where Θ is large: it is streamed once a block, so blocks are tall.
 const TALL_BLOCK_BYTES: usize = 48 << 20;
 
+/// How the features lie in memory, as far as the cuts depend on it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Storage {
+    /// The features of a sample lie together.
+    RowMajor,
+    /// The samples of a feature lie side by side, and the features of a sample far apart.
+    ColumnMajor,
+    /// Only some are stored.
+    Sparse {
+        /// How many, of all samples.
+        entries: usize,
+    },
+}
+
 /// What the cuts follow from.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shape {
@@ -134,8 +148,7 @@ pub(crate) struct Shape {
     pub(crate) planes: usize,
     /// Bytes of a number.
     pub(crate) size: usize,
-    /// Whether the features of a sample lie far apart, and the samples of a feature side by side.
-    pub(crate) column_major: bool,
+    pub(crate) storage: Storage,
 }
 
 /// The shape of an evaluation, cut up.
@@ -151,30 +164,39 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(crate) fn new(shape: Shape, block_bytes: Option<usize>) -> Self {
-        let Shape { samples, features, classes, planes, size, column_major } = shape;
+        let Shape { samples, features, classes, planes, size, storage } = shape;
         let theta = features.saturating_mul(classes);
-        let work = samples.saturating_mul(theta.saturating_add(8 * classes)).saturating_mul(2);
-
-        // A partial gradient costs writing and adding K·n numbers; a group of m/groups samples reads n·m/groups.
-        let affordable = samples / (8 * classes.max(1));
+        // Numbers of X, and how many partial gradients are worth their cost: one costs writing and adding K·n numbers. A
+        // group of m/groups samples reads n·m/groups, or multiplies each of its entries by K.
+        let (numbers, affordable) = match storage {
+            Storage::Sparse { entries } => (entries, entries / (4 * features.max(1))),
+            _ => (samples.saturating_mul(features), samples / (8 * classes.max(1))),
+        };
+        let is_sparse = matches!(storage, Storage::Sparse { .. });
+        let work = classes.saturating_mul(numbers.saturating_add(8 * samples)).saturating_mul(2);
         let wanted = if work < SERIAL_WORK { 1 } else { (work / GROUP_WORK).clamp(1, MAX_GROUPS) };
-        let in_pieces = affordable < 4 && wanted >= 4;
+        let in_pieces = !is_sparse && affordable < 4 && wanted >= 4;
         let groups = if in_pieces { 1 } else { wanted.min(affordable).max(1) };
 
-        let tall = theta.saturating_mul(size) > LARGE_THETA_BYTES;
-        let budget = block_bytes.unwrap_or(match (tall, column_major) {
+        let tall = !is_sparse && theta.saturating_mul(size) > LARGE_THETA_BYTES;
+        let budget = block_bytes.unwrap_or(match (tall, storage) {
             (true, _) => TALL_BLOCK_BYTES,
-            (false, true) => COLUMN_MAJOR_BLOCK_BYTES,
-            (false, false) => BLOCK_BYTES,
+            (false, Storage::ColumnMajor) => COLUMN_MAJOR_BLOCK_BYTES,
+            (false, _) => BLOCK_BYTES,
         });
         let kept = classes.saturating_mul(planes);
-        let per_row = if tall { kept.max(features / 4) } else { kept.saturating_add(features) };
+        let per_row = match storage {
+            _ if tall => kept.max(features / 4),
+            Storage::Sparse { entries } => kept.saturating_add(entries / samples.max(1)),
+            _ => kept.saturating_add(features),
+        };
         let rows = (budget / per_row.saturating_mul(size).max(1)).clamp(MAX_LANES, 1024);
         let rows = (rows / MAX_LANES * MAX_LANES).min(samples.div_ceil(groups)).max(1);
         // Blocks of the same size, but for the last.
         let blocks = samples.div_ceil(rows).max(1);
         let rows = samples.div_ceil(blocks).next_multiple_of(MAX_LANES).clamp(1, rows);
-        let class_major = classes <= FEW_CLASSES || (rows >= MANY_SAMPLES && classes < MOST_CLASS_MAJOR);
+        let class_major =
+            classes <= FEW_CLASSES || (!is_sparse && rows >= MANY_SAMPLES && classes < MOST_CLASS_MAJOR);
         let layout = if class_major { Layout::ClassMajor } else { Layout::SampleMajor };
         let groups = groups.min(samples.div_ceil(rows)).max(1);
         Self { shape, rows, groups, layout, in_pieces, partials: false }
@@ -193,10 +215,6 @@ impl Plan {
     /// With one group, its products split if there is enough to do: for a result too large to have several.
     pub(crate) fn with_one_group(self) -> Self {
         Self { groups: 1, in_pieces: true, ..self }
-    }
-
-    pub(crate) fn groups(&self) -> usize {
-        self.groups
     }
 
     /// Samples in a block; the last may have fewer.
@@ -223,12 +241,24 @@ impl Plan {
     /// it best and is so small that another costs little.
     pub(crate) fn with_partials(self, gradient_is_column_major: bool) -> Self {
         let own = !gradient_is_column_major && self.shape.classes <= FEW_CLASSES;
-        Self { partials: self.groups > 1 || own, ..self }
+        Self { partials: self.groups > 1 || own || self.is_sparse(), ..self }
     }
 
-    /// Shape of the partial gradients of so many rows, side by side; none if the gradient itself serves.
-    pub(crate) fn partials(&self, rows: usize) -> Option<(usize, usize)> {
-        self.partials.then(|| (rows, self.shape.classes * self.groups))
+    /// The partial gradients of so many rows; none if the gradient itself serves.
+    pub(crate) fn partials(&self, rows: usize) -> Option<Partials> {
+        let (columns, stacked) =
+            if self.is_sparse() { (self.padded_classes(), true) } else { (self.shape.classes, false) };
+        self.partials.then_some(Partials { rows, columns, groups: self.groups, stacked })
+    }
+
+    /// Whether features are sparse.
+    pub(crate) fn is_sparse(&self) -> bool {
+        matches!(self.shape.storage, Storage::Sparse { .. })
+    }
+
+    /// K, to whole registers.
+    pub(crate) fn padded_classes(&self) -> usize {
+        self.shape.classes.next_multiple_of(MAX_LANES)
     }
 
     /// Whether to bring Θ into the order that the products like best: if it is not, and copying it costs little.
@@ -296,18 +326,73 @@ impl Split for ByBlock<'_> {
     }
 }
 
-/// A matrix for each group, side by side.
+/// Matrices, one for each group.
+#[derive(Clone, Copy)]
+pub(crate) struct Partials {
+    rows: usize,
+    columns: usize,
+    groups: usize,
+    /// One above the other, rows contiguous; else side by side, columns contiguous.
+    stacked: bool,
+}
+
+impl Partials {
+    /// Numbers of all of them.
+    pub(crate) fn len(&self) -> usize {
+        self.rows.saturating_mul(self.columns).saturating_mul(self.groups)
+    }
+
+    /// In a place as long as they are.
+    pub(crate) fn all<'a, T>(&self, data: &'a mut [T]) -> ByGroup<'a, T> {
+        let Self { rows, columns, groups, stacked } = *self;
+        let (matrices, each) = if stacked {
+            (MatMut::from_column_major_slice_mut(data, columns, rows * groups).transpose_mut(), rows)
+        } else {
+            (MatMut::from_column_major_slice_mut(data, rows, columns * groups), columns)
+        };
+        ByGroup { matrices, each, stacked }
+    }
+}
+
+/// A matrix for each group: one above the other, or side by side.
 pub(crate) struct ByGroup<'a, T> {
     pub(crate) matrices: MatMut<'a, T>,
-    /// Columns of each.
-    pub(crate) columns: usize,
+    /// Rows of each, or columns.
+    each: usize,
+    stacked: bool,
+}
+
+impl<'a, T> ByGroup<'a, T> {
+    /// For the only group there is.
+    pub(crate) fn of(matrix: MatMut<'a, T>) -> Self {
+        let each = matrix.ncols();
+        Self { matrices: matrix, each, stacked: false }
+    }
+
+    /// The same for a while.
+    pub(crate) fn reborrow(&mut self) -> ByGroup<'_, T> {
+        ByGroup { matrices: self.matrices.as_mut(), ..*self }
+    }
+
+    /// The matrices in their order, read.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = MatRef<'_, T>> {
+        let (all, each, stacked) = (self.matrices.as_ref(), self.each, self.stacked);
+        let count = if stacked { all.nrows() } else { all.ncols() } / each.max(1);
+        (0..count).map(move |group| {
+            if stacked { all.subrows(group * each, each) } else { all.subcols(group * each, each) }
+        })
+    }
 }
 
 impl<T: Send> Split for ByGroup<'_, T> {
     fn split(self, at: Cut) -> (Self, Self) {
-        let columns = self.columns;
-        let (a, b) = self.matrices.split_at_col_mut(at.groups * columns);
-        (Self { matrices: a, columns }, Self { matrices: b, columns })
+        let Self { matrices, each, stacked } = self;
+        let (a, b) = if stacked {
+            matrices.split_at_row_mut(at.groups * each)
+        } else {
+            matrices.split_at_col_mut(at.groups * each)
+        };
+        (Self { matrices: a, each, stacked }, Self { matrices: b, each, stacked })
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::Error;
 use crate::block::{Linear, Problem};
 use crate::kernel::{MAX_LANES, PER_SAMPLE, PerSample, Real};
-use crate::schedule::{Plan, Run};
+use crate::schedule::{ByGroup, Plan, Run};
 use faer::{MatMut, MatRef};
 use std::sync::{Mutex, PoisonError};
 
@@ -69,12 +69,10 @@ impl<T: Real> Workspace<T> {
             slot.get_mut().unwrap_or_else(PoisonError::into_inner).reserve(&sizes)?;
         }
         grow(&mut self.losses, plan.blocks(), 0.0)?;
-        let partials = match plan.partials(problem.options.theta_rows(problem.features.features())) {
+        let rows = problem.options.theta_rows(problem.features.features());
+        let partials = match plan.partials(rows) {
             None => None,
-            Some((rows, cols)) => {
-                let data = aligned(&mut self.partials, rows.saturating_mul(cols))?;
-                Some(MatMut::from_column_major_slice_mut(data, rows, cols))
-            }
+            Some(partials) => Some(partials.all(aligned(&mut self.partials, partials.len())?)),
         };
         let theta = in_order(&plan, &mut self.theta, theta)?;
         let direction =
@@ -95,10 +93,22 @@ fn in_order<'a, T: Real>(
     map: Linear<'a, T>,
 ) -> Result<Linear<'a, T>, Error> {
     let matrix = map.matrix;
+    let (rows, cols) = matrix.shape();
+    if plan.is_sparse() {
+        let stride = plan.padded_classes();
+        let count = rows + usize::from(map.intercept.is_some());
+        let data = aligned(copy, count.saturating_mul(stride))?;
+        let all = data.chunks_exact_mut(stride).zip(matrix.row_iter().chain(map.intercept.map(|b| b.row(0))));
+        for (out, row) in all {
+            out.iter_mut().zip(row.iter()).for_each(|(out, &x)| *out = x);
+            // Not what an earlier problem left: it could be no number.
+            out[cols..].fill(T::ZERO);
+        }
+        return Ok(Linear { rows: data, ..map });
+    }
     if !plan.copies_theta(matrix.row_stride() == 1) {
         return Ok(map);
     }
-    let (rows, cols) = matrix.shape();
     let data = aligned(copy, rows.saturating_mul(cols))?;
     MatMut::from_column_major_slice_mut(&mut *data, rows, cols).copy_from(matrix);
     Ok(Linear { matrix: MatRef::from_column_major_slice(data, rows, cols), ..map })
@@ -110,8 +120,8 @@ pub(crate) struct Parts<'a, T> {
     pub(crate) run: Run<'a, T>,
     /// The problem, its Θ perhaps a copy that the products can read faster.
     pub(crate) problem: Problem<'a, T>,
-    /// The partial gradients, side by side; none if the gradient itself serves.
-    pub(crate) partials: Option<MatMut<'a, T>>,
+    /// The partial gradients; none if the gradient itself serves.
+    pub(crate) partials: Option<ByGroup<'a, T>>,
     /// The loss of each block.
     pub(crate) losses: &'a mut [f64],
 }

@@ -3,13 +3,16 @@
 
 mod support;
 
+use faer::sparse::{SparseRowMat, Triplet};
 use faer::{Mat, MatRef};
 use softmax_regression::reference::{self, Evaluation, evaluate};
-use softmax_regression::{Accumulator, Batch, Objective, Reduction, Workspace};
+use softmax_regression::{Accumulator, Batch, Features, Objective, Reduction, Workspace};
 use std::ops::Range;
 use support::{Float, Random, for_each_float, levels};
 
-for_each_float!(pairs_of_options);
+for_each_float!(pairs_of_options, levels_agree);
+
+const STORAGES: [Storage; 3] = [Storage::Dense, Storage::SparseU32, Storage::SparseUsize];
 
 const IGNORED: i64 = -7;
 
@@ -45,6 +48,40 @@ fn combinations() -> Vec<Vec<Toggle>> {
         all.extend(TOGGLES[i + 1..].iter().map(|&b| vec![a, b]));
     }
     all
+}
+
+/// How the features are stored.
+#[derive(Clone, Copy, Debug)]
+enum Storage {
+    Dense,
+    SparseU32,
+    SparseUsize,
+}
+
+/// Features of some samples, stored.
+enum Stored<T> {
+    Dense(Mat<T>),
+    U32(SparseRowMat<u32, T>),
+    Usize(SparseRowMat<usize, T>),
+}
+
+impl<T: Float> Stored<T> {
+    fn new(x: MatRef<'_, T>, storage: Storage) -> Self {
+        let (m, n) = x.shape();
+        let entries = (0..m).flat_map(|i| (0..n).map(move |j| (i, j))).filter(|&at| x[at] != T::of(0.0));
+        match storage {
+            Storage::Dense => Self::Dense(x.to_owned()),
+            Storage::SparseU32 => {
+                let entries: Vec<_> =
+                    entries.map(|(i, j)| Triplet::new(i as u32, j as u32, x[(i, j)])).collect();
+                Self::U32(SparseRowMat::try_new_from_triplets(m, n, &entries).unwrap())
+            }
+            Storage::SparseUsize => {
+                let entries: Vec<_> = entries.map(|(i, j)| Triplet::new(i, j, x[(i, j)])).collect();
+                Self::Usize(SparseRowMat::try_new_from_triplets(m, n, &entries).unwrap())
+            }
+        }
+    }
 }
 
 /// A problem with some options on, as this crate sees it and as the reference does.
@@ -111,7 +148,11 @@ impl<T: Float> Case<T> {
             objective = objective.soft_cap(cap);
         }
         Self {
-            x: random.matrix(m, n, 1.0),
+            // Half of it zeros, some samples without any feature.
+            x: Mat::from_fn(m, n, |i, _| {
+                let x = random.symmetric();
+                T::of(if i % 6 == 1 || random.below(2) == 0 { 0.0 } else { x })
+            }),
             theta: random.matrix(rows, k, 1.5),
             direction: random.matrix(rows, k, 1.0),
             labels,
@@ -122,8 +163,12 @@ impl<T: Float> Case<T> {
         }
     }
 
-    fn batch(&self, samples: Range<usize>) -> Batch<'_, T> {
-        let x = self.x.subrows(samples.start, samples.len());
+    fn batch<'a>(&'a self, samples: Range<usize>, x: &'a Stored<T>) -> Batch<'a, T> {
+        let x: Features<'a, T> = match x {
+            Stored::Dense(x) => x.into(),
+            Stored::U32(x) => x.into(),
+            Stored::Usize(x) => x.as_ref().into(),
+        };
         let batch = match &self.soft {
             None => Batch::new(x, &self.labels[samples.clone()]),
             Some(soft) => Batch::new(x, soft.subrows(samples.start, samples.len())),
@@ -172,12 +217,13 @@ fn one(x: f64) -> Mat<f64> {
     Mat::full(1, 1, x)
 }
 
-fn everything<T: Float>(case: &Case<T>, objective: &Objective, what: &str) {
+fn everything<T: Float>(case: &Case<T>, storage: Storage, objective: &Objective, what: &str) {
     let (m, n) = case.x.shape();
     let (rows, k) = case.theta.shape();
     let theta = case.theta.as_ref();
     let truth = case.reference(wide(theta).as_ref());
-    let (batch, mut workspace) = (case.batch(0..m), Workspace::new());
+    let stored = Stored::new(case.x.as_ref(), storage);
+    let (batch, mut workspace) = (case.batch(0..m, &stored), Workspace::new());
     let nan = T::of(f64::NAN);
     let what = |output: &str| format!("{what}, {output}");
     let loss_near = |loss: f64, output: &str| {
@@ -222,7 +268,9 @@ fn everything<T: Float>(case: &Case<T>, objective: &Objective, what: &str) {
 
     // In three batches, the last of which is another machine's.
     let accumulate = |samples: Range<usize>, accumulator: &mut Accumulator<T>| {
-        objective.accumulate(&case.batch(samples), theta, accumulator, &mut Workspace::new()).unwrap();
+        let x = Stored::new(case.x.subrows(samples.start, samples.len()), storage);
+        let batch = case.batch(samples, &x);
+        objective.accumulate(&batch, theta, accumulator, &mut Workspace::new()).unwrap();
     };
     let (mut accumulator, mut other) = (Accumulator::new(rows, k), Accumulator::new(rows, k));
     accumulate(0..m / 3, &mut accumulator);
@@ -241,21 +289,28 @@ fn pairs_of_options<T: Float>() {
             let case = Case::<T>::new(shape, &on);
             // Blocks of 16 samples, so that there are several.
             let objective = case.objective.clone().block_bytes(1);
-            everything(&case, &objective, &format!("{on:?}, {shape:?}"));
+            for storage in STORAGES {
+                everything(&case, storage, &objective, &format!("{on:?}, {shape:?}, {storage:?}"));
+            }
         }
     }
 }
 
-/// All at once, at every level.
-#[test]
-fn levels_agree() {
+fn levels_agree<T: Float>() {
     for level in levels() {
         for shape in [(150, 6, 5), (9, 2, 130)] {
-            let objective = |case: Objective| case.simd_level(level);
-            let case = Case::<f32>::new(shape, &TOGGLES);
-            everything(&case, &objective(case.objective.clone()), &format!("{level:?}, {shape:?}, f32"));
-            let case = Case::<f64>::new(shape, &TOGGLES);
-            everything(&case, &objective(case.objective.clone()), &format!("{level:?}, {shape:?}, f64"));
+            for on in [&TOGGLES[..], &TOGGLES[..4]] {
+                for storage in STORAGES {
+                    let case = Case::<T>::new(shape, on);
+                    let objective = case.objective.clone().simd_level(level);
+                    everything(
+                        &case,
+                        storage,
+                        &objective,
+                        &format!("{level:?}, {on:?}, {shape:?}, {storage:?}"),
+                    );
+                }
+            }
         }
     }
 }

@@ -7,6 +7,7 @@ use super::log::LogOf;
 use super::reduce::{ColumnSums, has_nan, map, max_ignoring_nan};
 use super::residual::Residual;
 use super::softmax;
+use super::sparse::{SparseGradient, SparseScores};
 use super::tanh::Tangent;
 use super::thin::{Dot, Outer};
 use super::transform::{Multiply, Transform};
@@ -179,6 +180,8 @@ kernels!(
     run_column_sums(ColumnSums) -> (),
     run_dot(Dot) -> (),
     run_outer(Outer) -> (),
+    run_sparse_scores(SparseScores) -> (),
+    run_sparse_gradient(SparseGradient) -> (),
 );
 
 /// A kernel on a slice as an operation that pulp can dispatch.

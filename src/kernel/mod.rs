@@ -12,6 +12,7 @@ mod log;
 mod reduce;
 mod residual;
 mod softmax;
+mod sparse;
 mod tanh;
 mod thin;
 mod transform;
@@ -22,6 +23,7 @@ pub(crate) use curvature::{Bend, Curvature, Curve};
 pub(crate) use lanes::MAX_LANES;
 pub(crate) use reduce::ColumnSums;
 pub(crate) use residual::{Layout, NO_LABEL, PER_SAMPLE, PerSample, Residual, Scores, Target, Want};
+pub(crate) use sparse::{Sparse, SparseGradient, SparseScores};
 pub(crate) use thin::{Dot, Outer};
 pub(crate) use transform::{Multiply, SoftCap, Transform};
 

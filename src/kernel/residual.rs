@@ -59,8 +59,9 @@ pub(crate) struct Scores<'a, T> {
 }
 
 impl<T> Scores<'_, T> {
+    /// Place of a score.
     #[inline(always)]
-    fn index(&self, sample: usize, class: usize) -> usize {
+    pub(crate) fn index(&self, sample: usize, class: usize) -> usize {
         match self.layout {
             Layout::ClassMajor => class * self.stride + sample,
             Layout::SampleMajor => sample * self.stride + class,

@@ -69,8 +69,9 @@ fn column<T>(x: ColRef<'_, T>) -> &[T] {
     x.try_as_col_major().map_or(&[], ColRef::as_slice)
 }
 
+/// A contiguous column as a slice.
 #[inline(always)]
-fn column_mut<T>(x: ColMut<'_, T>) -> &mut [T] {
+pub(super) fn column_mut<T>(x: ColMut<'_, T>) -> &mut [T] {
     match x.try_as_col_major_mut() {
         Some(x) => x.as_slice_mut(),
         None => &mut [],

@@ -11,7 +11,8 @@ use faer::{Mat, MatRef};
 ///
 /// From a [`MatRef`] of any strides (row-major, column-major, a view of either, reversed) or a reference to a [`Mat`]; or
 /// sparse, from a [`SparseRowMatRef`] (compressed rows, no entry twice) with `u32` or `usize` indices or a reference to a
-/// [`SparseRowMat`]. What is not stored is 0, and costs nothing.
+/// [`SparseRowMat`]. What is not stored is 0, and costs nothing. With the feature `half`, for `f32`, also from a [`MatRef`] of
+/// `f16` or `bf16`: each block is widened once, everything else is `f32`.
 #[derive(Clone, Copy, Debug)]
 pub struct Features<'a, T>(Data<'a, T>);
 
@@ -19,6 +20,8 @@ pub struct Features<'a, T>(Data<'a, T>);
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Data<'a, T> {
     Dense(MatRef<'a, T>),
+    #[cfg(feature = "half")]
+    Half(Half<'a>),
     Sparse(Sparse<'a, T>),
 }
 
@@ -36,12 +39,58 @@ impl<'a, T: Copy> Features<'a, T> {
     fn shape(&self) -> (usize, usize) {
         match self.0 {
             Data::Dense(x) => x.shape(),
+            #[cfg(feature = "half")]
+            Data::Half(x) => x.shape(),
             Data::Sparse(x) => x.shape(),
         }
     }
 
     pub(crate) fn data(&self) -> Data<'a, T> {
         self.0
+    }
+}
+
+/// Dense features of a type of 16 bits.
+#[cfg(feature = "half")]
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Half<'a> {
+    F16(MatRef<'a, half::f16>),
+    Bf16(MatRef<'a, half::bf16>),
+}
+
+#[cfg(feature = "half")]
+impl Half<'_> {
+    fn shape(&self) -> (usize, usize) {
+        match self {
+            Self::F16(x) => x.shape(),
+            Self::Bf16(x) => x.shape(),
+        }
+    }
+
+    /// The features of a sample as numbers of another type, which holds them exactly.
+    pub(crate) fn widen<T: Real>(&self, sample: usize, out: &mut [T]) {
+        match self {
+            Self::F16(x) => {
+                out.iter_mut().zip(x.row(sample).iter()).for_each(|(out, x)| *out = T::from_f32(x.to_f32()));
+            }
+            Self::Bf16(x) => {
+                out.iter_mut().zip(x.row(sample).iter()).for_each(|(out, x)| *out = T::from_f32(x.to_f32()));
+            }
+        }
+    }
+}
+
+#[cfg(feature = "half")]
+impl<'a> From<MatRef<'a, half::f16>> for Features<'a, f32> {
+    fn from(x: MatRef<'a, half::f16>) -> Self {
+        Self(Data::Half(Half::F16(x)))
+    }
+}
+
+#[cfg(feature = "half")]
+impl<'a> From<MatRef<'a, half::bf16>> for Features<'a, f32> {
+    fn from(x: MatRef<'a, half::bf16>) -> Self {
+        Self(Data::Half(Half::Bf16(x)))
     }
 }
 

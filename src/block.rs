@@ -133,9 +133,9 @@ impl<'a, T: Real> Problem<'a, T> {
             plane: self.plan.scores_len(),
             planes: planes(self.options, self.targets, self.task),
             features: match self.features.data() {
-                Data::Dense(_) => copies.saturating_mul(rows).saturating_mul(self.features_stride()),
                 // A number a class.
                 Data::Sparse(_) => self.plan.padded_classes(),
+                _ => copies.saturating_mul(rows).saturating_mul(self.features_stride()),
             },
         }
     }
@@ -238,6 +238,46 @@ impl<'a, T: Real> Problem<'a, T> {
                     top = Some(score);
                     *label = class as u32;
                 }
+            }
+        }
+    }
+
+    /// The classes of the largest scores of some samples, and their probabilities: as many as `classes` has columns. Of
+    /// equal scores the lowest class first; NaN last.
+    pub(crate) fn top_k(
+        &self,
+        samples: Range<usize>,
+        scratch: &mut BlockScratch<T>,
+        mut classes: MatMut<'_, u32>,
+        mut probabilities: MatMut<'_, T>,
+    ) {
+        let (mut block, room) = scratch.data(&self.sizes(), samples.len());
+        self.prepare(samples.clone(), &mut block);
+        let (x, room) = self.block_features(samples.clone(), room);
+        self.scores(x, &mut block, room, None);
+        let count = classes.ncols();
+        let scores = self.matrix(block.scores, samples.len());
+        let is_above = |a: T, b: T| a > b || (b.to_f64().is_nan() && !a.to_f64().is_nan());
+        for i in 0..samples.len() {
+            for class in 0..scores.ncols() {
+                let score = scores[(i, class)];
+                let mut at = class.min(count);
+                while at > 0 && is_above(score, scores[(i, classes[(i, at - 1)] as usize)]) {
+                    at -= 1;
+                }
+                for later in (at + 1..count.min(class + 1)).rev() {
+                    classes[(i, later)] = classes[(i, later - 1)];
+                }
+                if at < count {
+                    classes[(i, at)] = class as u32;
+                }
+            }
+        }
+        self.softmax(&mut block, Want::Probabilities, None);
+        let all = self.matrix(block.scores, samples.len());
+        for k in 0..count {
+            for i in 0..samples.len() {
+                probabilities[(i, k)] = all[(i, classes[(i, k)] as usize)];
             }
         }
     }
@@ -464,9 +504,14 @@ impl<'a, T: Real> Problem<'a, T> {
     }
 
     /// Whether the products read a copy of a block's features: where neither those of a sample nor those of a feature
-    /// are neighbours.
+    /// are neighbours, or they are of a smaller type.
     fn copies_features(&self) -> bool {
-        matches!(self.features.data(), Data::Dense(x) if x.row_stride() != 1 && x.col_stride() != 1)
+        match self.features.data() {
+            Data::Dense(x) => x.row_stride() != 1 && x.col_stride() != 1,
+            #[cfg(feature = "half")]
+            Data::Half(_) => true,
+            Data::Sparse(_) => false,
+        }
     }
 
     /// Distance of neighbouring samples in a copy of the features, which has room for the 1 of an intercept.
@@ -481,6 +526,16 @@ impl<'a, T: Real> Problem<'a, T> {
     {
         match self.features.data() {
             Data::Sparse(x) => (Rows::Sparse { x, start: samples.start, count: samples.len() }, room),
+            #[cfg(feature = "half")]
+            Data::Half(x) => {
+                let stride = self.features_stride();
+                let (copy, room) = room.split_at_mut(stride * samples.len());
+                let features = self.features.features();
+                for (out, sample) in copy.chunks_exact_mut(stride).zip(samples.clone()) {
+                    x.widen(sample, &mut out[..features]);
+                }
+                (Rows::Dense(rows_of(copy, features, samples.len(), stride)), room)
+            }
             Data::Dense(x) => {
                 let x = x.subrows(samples.start, samples.len());
                 if self.copies_features() {
@@ -752,7 +807,49 @@ pub(crate) fn residual_of_scores<T: Real>(
     targets: Targets<'_, T>,
     level: SimdLevel,
 ) -> Result<f64, Error> {
-    let (samples, classes) = scores.shape();
+    let mut total = 0.0;
+    for_scores(scores.shape(), targets, level, |problem, samples, block| {
+        let mut part = scores.as_mut().subrows_mut(samples.start, samples.len());
+        problem.matrix(block.scores, samples.len()).copy_from(part.as_ref());
+        total += problem.softmax(block, Want::Residual, None);
+        part.copy_from(problem.matrix(block.scores, samples.len()));
+    })?;
+    Ok(total)
+}
+
+/// [`kernel::sample_losses`](crate::kernel::sample_losses) at a level.
+pub(crate) fn losses_of_scores<T: Real>(
+    scores: MatRef<'_, T>,
+    targets: Targets<'_, T>,
+    losses: &mut [T],
+    log_sum_exp: &mut [T],
+    level: SimdLevel,
+) -> Result<f64, Error> {
+    for (operand, found) in [(Operand::Losses, losses.len()), (Operand::LogSumExp, log_sum_exp.len())] {
+        if found != scores.nrows() {
+            return Err(Error::SampleCount { features: scores.nrows(), operand, found });
+        }
+    }
+    let mut total = 0.0;
+    for_scores(scores.shape(), targets, level, |problem, samples, block| {
+        let part = scores.subrows(samples.start, samples.len());
+        problem.matrix(block.scores, samples.len()).copy_from(part);
+        total += problem.softmax(block, Want::Loss, Some(&mut losses[samples.clone()]));
+        let PerSample { top, tail, .. } = &block.per_sample;
+        for (out, (&top, &tail)) in log_sum_exp[samples].iter_mut().zip(top.iter().zip(&**tail)) {
+            *out = top + tail;
+        }
+    })?;
+    Ok(total)
+}
+
+/// Runs `work` on every block of scores that come from elsewhere, its labels and targets prepared.
+fn for_scores<T: Real>(
+    (samples, classes): (usize, usize),
+    targets: Targets<'_, T>,
+    level: SimdLevel,
+    mut work: impl FnMut(&Problem<'_, T>, Range<usize>, &mut BlockData<'_, T>),
+) -> Result<(), Error> {
     if targets.samples() != samples {
         let found = targets.samples();
         return Err(Error::SampleCount { features: samples, operand: Operand::Targets, found });
@@ -762,15 +859,12 @@ pub(crate) fn residual_of_scores<T: Real>(
 
     let options = Options::default();
     let planes = 1 + planes(&options, Some(targets), Task::Value).iter().filter(|&&used| used).count();
-    let shape =
-        Shape { samples, features: 0, classes, planes, size: size_of::<T>(), storage: Storage::RowMajor };
+    let storage = Storage::RowMajor;
+    let shape = Shape { samples, features: 0, classes, planes, size: size_of::<T>(), storage };
+    let no_theta = MatRef::from_column_major_slice(&[], 0, classes);
     let problem = Problem {
         features: MatRef::from_column_major_slice(&[], samples, 0).into(),
-        theta: Linear {
-            matrix: MatRef::from_column_major_slice(&[], 0, classes),
-            intercept: None,
-            rows: &[],
-        },
+        theta: Linear::new(no_theta, 0),
         direction: None,
         targets: Some(targets),
         weights: None,
@@ -784,17 +878,13 @@ pub(crate) fn residual_of_scores<T: Real>(
     let sizes = problem.sizes();
     let mut scratch = BlockScratch::new();
     scratch.reserve(&sizes)?;
-    let mut total = 0.0;
     for block in 0..problem.plan.blocks() {
-        let rows = problem.plan.samples_of(block..block + 1);
-        let mut part = scores.as_mut().subrows_mut(rows.start, rows.len());
-        let (mut block, _) = scratch.data(&sizes, rows.len());
-        problem.prepare(rows.clone(), &mut block);
-        problem.matrix(block.scores, rows.len()).copy_from(part.as_ref());
-        total += problem.softmax(&mut block, Want::Residual, None);
-        part.copy_from(problem.matrix(block.scores, rows.len()));
+        let samples = problem.plan.samples_of(block..block + 1);
+        let (mut block, _) = scratch.data(&sizes, samples.len());
+        problem.prepare(samples.clone(), &mut block);
+        work(&problem, samples, &mut block);
     }
-    Ok(total)
+    Ok(())
 }
 
 /// Whether there are classes, and scores can be counted.

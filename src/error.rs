@@ -170,6 +170,10 @@ pub enum Operand {
     Accumulator,
     /// The losses, one a sample.
     Losses,
+    /// The log-sum-exp of the scores, one a sample.
+    LogSumExp,
+    /// The most probable classes.
+    TopClasses,
     /// P.
     Probabilities,
     /// The predicted labels.
@@ -190,6 +194,8 @@ impl fmt::Display for Operand {
             Self::Theta => "Θ",
             Self::Accumulator => "accumulator",
             Self::Losses => "losses",
+            Self::LogSumExp => "log-sum-exps",
+            Self::TopClasses => "most probable classes",
             Self::Probabilities => "probabilities",
             Self::Labels => "labels",
         })

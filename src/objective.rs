@@ -376,6 +376,33 @@ impl Objective {
         Ok(())
     }
 
+    /// The most probable classes of every sample, and their probabilities, the most probable first: as many as the two
+    /// outputs have columns (m×k, any strides). Of equal scores the lowest class comes first, and NaN last.
+    ///
+    /// # Errors
+    /// [`Error::ThetaShape`], [`Error::NoClasses`], [`Error::OutputShape`] if the outputs do not have m rows, or not the
+    /// same number of columns, or more than K; [`Error::InvalidParameter`], [`Error::TooManyScores`],
+    /// [`Error::OutOfMemory`]. Nothing has been written then.
+    pub fn top_k<'x, T: Real>(
+        &self,
+        x: impl Into<Features<'x, T>>,
+        theta: MatRef<'_, T>,
+        classes: MatMut<'_, u32>,
+        probabilities: MatMut<'_, T>,
+        workspace: &mut Workspace<T>,
+    ) -> Result<(), Error> {
+        let x = x.into();
+        self.check_theta(&x, theta)?;
+        let expected = (x.samples(), classes.ncols().min(theta.ncols()));
+        check_output(Operand::TopClasses, expected, classes.shape())?;
+        check_output(Operand::Probabilities, expected, probabilities.shape())?;
+        let Parts { run, problem, .. } = workspace.reserve(self.problem(x, theta, None, Task::Value))?;
+        run.for_each_block((classes, probabilities), &|samples, (classes, probabilities), scratch| {
+            problem.top_k(samples, scratch, classes, probabilities);
+        });
+        Ok(())
+    }
+
     /// Adds a batch to what an [`Accumulator`] holds: its loss, total weight and gradient, none of them divided or
     /// penalised yet. [`Accumulator::finish`] does both.
     ///
@@ -510,7 +537,7 @@ impl Objective {
             Data::Dense(x) if x.row_stride().unsigned_abs() < x.col_stride().unsigned_abs() => {
                 Storage::ColumnMajor
             }
-            Data::Dense(_) => Storage::RowMajor,
+            _ => Storage::RowMajor,
         };
         let planes = 1 + planes(&self.options, targets, task).iter().filter(|&&used| used).count();
         let (classes, size) = (theta.ncols(), size_of::<T>());

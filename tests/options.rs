@@ -5,12 +5,25 @@ mod support;
 
 use faer::sparse::{SparseRowMat, Triplet};
 use faer::{Mat, MatRef};
+use softmax_regression::kernel::sample_losses;
 use softmax_regression::reference::{self, Evaluation, evaluate};
-use softmax_regression::{Accumulator, Batch, Features, Objective, Reduction, Workspace};
+use softmax_regression::{
+    Accumulator, Batch, Error, Features, Objective, Operand, Parameter, Reduction, Targets, Workspace,
+};
 use std::ops::Range;
 use support::{Float, Random, for_each_float, levels};
 
-for_each_float!(pairs_of_options, levels_agree);
+for_each_float!(
+    pairs_of_options,
+    levels_agree,
+    bad_options,
+    bad_targets,
+    silent_samples,
+    scores_of_minus_infinity,
+    one_hot_targets,
+    most_probable_classes,
+    losses_of_scores,
+);
 
 const STORAGES: [Storage; 3] = [Storage::Dense, Storage::SparseU32, Storage::SparseUsize];
 
@@ -343,4 +356,275 @@ fn reference_derivatives() {
             );
         }
     }
+}
+
+/// The shapes of [`Case`]s that only ask whether, not how exactly.
+const SHAPE: (usize, usize, usize) = (20, 3, 4);
+
+fn bad_options<T: Float>() {
+    let case = Case::<T>::new(SHAPE, &[]);
+    let (x, theta) = (Stored::new(case.x.as_ref(), Storage::Dense), case.theta.as_ref());
+    let batch = case.batch(0..SHAPE.0, &x);
+    let refused = |objective: Objective, expected: &dyn Fn(&Error) -> bool| {
+        let nan = T::of(f64::NAN);
+        let (mut gradient, mut labels) = (Mat::full(SHAPE.1, SHAPE.2, nan), vec![77; SHAPE.0]);
+        let mut workspace = Workspace::new();
+        let loss = objective.loss_and_gradient(&batch, theta, gradient.as_mut(), &mut workspace).unwrap_err();
+        assert!(expected(&loss), "{loss}");
+        let mut hessian = Mat::full(12, 12, nan);
+        let error = objective.hessian(&batch, theta, hessian.as_mut(), &mut workspace).unwrap_err();
+        assert!(format!("{error}") == format!("{loss}"));
+        let error = objective.hessian_product(&batch, theta, theta, gradient.as_mut(), &mut workspace);
+        assert!(format!("{}", error.unwrap_err()) == format!("{loss}"));
+        let error = objective.predict(&case.x, theta, &mut labels, &mut workspace).unwrap_err();
+        assert!(format!("{error}") == format!("{loss}"));
+        let mut accumulator = Accumulator::new(SHAPE.1, SHAPE.2);
+        let error = objective.accumulate(&batch, theta, &mut accumulator, &mut workspace).unwrap_err();
+        assert!(format!("{error}") == format!("{loss}"));
+        assert!(accumulator.as_parts().2.col_iter().all(|c| c.iter().all(|&x| x == T::of(0.0))));
+        assert!(labels.iter().all(|&label| label == 77));
+        let untouched = |x: &Mat<T>| x.col_iter().all(|c| c.iter().all(|x| x.value().is_nan()));
+        assert!(untouched(&gradient) && untouched(&hessian));
+    };
+    let default = Objective::default;
+    let not_positive = [0.0, -1.0, f64::NAN, f64::INFINITY];
+    let negative = [-1e-300, f64::NAN, f64::INFINITY];
+    for value in not_positive {
+        let is = |which| move |e: &Error| matches!(*e, Error::InvalidParameter { parameter, value: v } if parameter == which && v.to_bits() == value.to_bits());
+        refused(default().temperature(value), &is(Parameter::Temperature));
+        refused(default().soft_cap(value), &is(Parameter::SoftCap));
+    }
+    for value in negative {
+        let is = |which| move |e: &Error| matches!(*e, Error::InvalidParameter { parameter, value: v } if parameter == which && v.to_bits() == value.to_bits());
+        refused(default().l2(value), &is(Parameter::L2));
+        refused(default().z_loss(value), &is(Parameter::ZLoss));
+        refused(default().label_smoothing(value), &is(Parameter::LabelSmoothing));
+        refused(
+            default().class_weights(&[1.0, 1.0, value, 1.0]),
+            &|e| matches!(*e, Error::InvalidClassWeight { class: 2, weight } if weight.to_bits() == value.to_bits()),
+        );
+    }
+    refused(default().label_smoothing(1.0 + f64::EPSILON), &|e| {
+        matches!(e, Error::InvalidParameter { parameter: Parameter::LabelSmoothing, .. })
+    });
+    refused(default().class_weights(&[1.0; 3]), &|e| {
+        matches!(e, Error::ClassWeightCount { classes: 4, found: 3 })
+    });
+    refused(default().intercept(true), &|e| {
+        matches!(e, Error::ThetaShape { features: (20, 3), expected: 4, theta: (3, 4) })
+    });
+    // Nothing to divide by: only where something is to be divided.
+    let nothing = default().class_weights(&[0.0; 4]).reduction(Reduction::Mean);
+    let error = nothing.loss(&batch, theta, &mut Workspace::new()).unwrap_err();
+    assert_eq!(error, Error::TotalWeight { samples: 20, total: 0.0 });
+    let mut accumulator = Accumulator::new(SHAPE.1, SHAPE.2);
+    nothing.accumulate(&batch, theta, &mut accumulator, &mut Workspace::new()).unwrap();
+    let mut gradient = Mat::full(SHAPE.1, SHAPE.2, T::of(7.0));
+    let error = accumulator.finish(&nothing, theta, gradient.as_mut()).unwrap_err();
+    assert!(matches!(error, Error::TotalWeight { total: 0.0, .. }) && gradient[(1, 1)].value() == 7.0);
+}
+
+fn bad_targets<T: Float>() {
+    let x = Mat::<T>::full(2, 1, T::of(1.0));
+    let refused = |targets: [[f64; 2]; 2]| {
+        let targets = Mat::from_fn(2, 2, |i, k| T::of(targets[i][k]));
+        Batch::new(&x, &targets).unwrap_err()
+    };
+    for bad in [-0.25, f64::NAN, f64::INFINITY] {
+        let error = refused([[0.5, 0.5], [0.25, bad]]);
+        assert!(
+            matches!(error, Error::InvalidTarget { sample: 1, class: 1, value } if value.to_bits() == bad.to_bits())
+        );
+    }
+    assert_eq!(refused([[0.5, 0.25], [1.0, 0.0]]), Error::TargetSum { sample: 0, sum: 0.75 });
+    let targets = Mat::from_fn(2, 2, |_, _| T::of(0.5));
+    let batch = Batch::new(&x, &targets).unwrap();
+    let theta = Mat::<T>::zeros(1, 3);
+    let error = Objective::default().loss(&batch, theta.as_ref(), &mut Workspace::new()).unwrap_err();
+    assert_eq!(error, Error::TargetShape { expected: (2, 3), found: (2, 2) });
+    // A label that is ignored need not be a class; any other must be.
+    let labels = [-100_i64, 3];
+    let batch = Batch::new(&x, &labels).unwrap();
+    let objective = Objective::default().ignore_label(-100);
+    let error = objective.loss(&batch, theta.as_ref(), &mut Workspace::new()).unwrap_err();
+    assert_eq!(error, Error::LabelOutOfRange { sample: 1, label: 3, classes: 3 });
+}
+
+/// Samples that count for nothing do so with NaN and infinities in them, whatever else is on.
+fn silent_samples<T: Float>() {
+    for on in combinations() {
+        if on.contains(&Soft) || !(on.contains(&Ignore) || on.contains(&SampleWeights)) {
+            continue;
+        }
+        for shape in [SHAPE, (9, 2, 130)] {
+            for storage in STORAGES {
+                let mut case = Case::<T>::new(shape, &on);
+                let is_silent = |case: &Case<T>, i: usize| {
+                    case.options.ignore_label == Some(case.labels[i])
+                        || case.weights.as_ref().is_some_and(|weights| weights[i] == T::of(0.0))
+                };
+                let silent: Vec<usize> = (0..shape.0).filter(|&i| is_silent(&case, i)).collect();
+                for i in silent {
+                    case.x.row_mut(i).fill(T::of([f64::NAN, f64::INFINITY, -T::HUGE][i % 3]));
+                }
+                let what = format!("{on:?}, {shape:?}, {storage:?}");
+                everything(&case, storage, &case.objective.clone().block_bytes(1), &what);
+            }
+        }
+    }
+}
+
+/// One class of several is left without a target: its score may be −∞, and the loss stays finite.
+fn scores_of_minus_infinity<T: Float>() {
+    let infinite = T::of(f64::NEG_INFINITY);
+    let theta = Mat::from_fn(1, 3, |_, k| [T::of(0.5), T::of(-0.25), infinite][k]);
+    let x = Mat::full(1, 1, T::of(1.0));
+    let e = 0.75_f64.exp();
+    let (p, loss) = ([e / (e + 1.0), 1.0 / (e + 1.0)], |t: f64| (e + 1.0).ln() - t * 0.75);
+    let soft = Mat::from_fn(1, 3, |_, k| T::of([0.75, 0.25, 0.0][k]));
+    let batch = Batch::new(&x, &soft).unwrap();
+    let mut gradient = Mat::full(1, 3, infinite);
+    let mut workspace = Workspace::new();
+    let (theta, out) = (theta.as_ref(), gradient.as_mut());
+    let found = Objective::default().loss_and_gradient(&batch, theta, out, &mut workspace).unwrap();
+    assert!((found - loss(0.75)).abs() < 4.0 * T::EPSILON);
+    assert!((gradient[(0, 0)].value() - (p[0] - 0.75)).abs() < 4.0 * T::EPSILON);
+    assert!((gradient[(0, 1)].value() - (p[1] - 0.25)).abs() < 4.0 * T::EPSILON);
+    assert_eq!(gradient[(0, 2)].value(), 0.0);
+    // With a target there, the loss is +∞ and the residual that target, less nothing.
+    let smoothed = Objective::default().label_smoothing(0.3);
+    let batch = Batch::new(&x, &[0_u8]).unwrap();
+    let found = smoothed.loss_and_gradient(&batch, theta, gradient.as_mut(), &mut workspace).unwrap();
+    assert_eq!(found, f64::INFINITY);
+    assert!((gradient[(0, 2)].value() + 0.1).abs() < T::EPSILON);
+    // A cap makes it a score like any other.
+    let capped = Objective::default().soft_cap(2.0);
+    let found = capped.loss_and_gradient(&batch, theta, gradient.as_mut(), &mut workspace).unwrap();
+    let z = [2.0 * 0.25_f64.tanh(), -2.0 * 0.125_f64.tanh(), -2.0];
+    let expected = z.iter().map(|x| (x - z[0]).exp()).sum::<f64>().ln();
+    assert!((found - expected).abs() < 8.0 * T::EPSILON, "{found} {expected}");
+    assert_eq!(gradient[(0, 2)].value(), 0.0);
+}
+
+/// Soft targets of one class are as accurate as labels: the residual there is not 1 less 1.
+fn one_hot_targets<T: Float>() {
+    let theta = Mat::from_fn(1, 3, |_, k| T::of([40.0, 0.0, -3.0][k]));
+    let x = Mat::full(1, 1, T::of(1.0));
+    let soft = Mat::from_fn(1, 3, |_, k| T::of([1.0, 0.0, 0.0][k]));
+    let mut workspace = Workspace::new();
+    let mut of = |batch: &Batch<'_, T>| {
+        let mut gradient = Mat::zeros(1, 3);
+        let objective = Objective::default();
+        let loss =
+            objective.loss_and_gradient(batch, theta.as_ref(), gradient.as_mut(), &mut workspace).unwrap();
+        (loss, gradient)
+    };
+    let (loss, gradient) = of(&Batch::new(&x, &soft).unwrap());
+    let (label_loss, label_gradient) = of(&Batch::new(&x, &[0_u8]).unwrap());
+    assert!((loss / label_loss - 1.0).abs() <= 2.0 * T::EPSILON && loss > 4e-18, "{loss} {label_loss}");
+    for k in 0..3 {
+        let ratio = gradient[(0, k)].value() / label_gradient[(0, k)].value();
+        assert!((ratio - 1.0).abs() <= 4.0 * T::EPSILON, "{k}: {ratio}");
+    }
+}
+
+fn most_probable_classes<T: Float>() {
+    for shape in [(37, 4, 6), (5, 4, 130)] {
+        let case = Case::<T>::new(shape, &[Intercept, Temperature, Cap]);
+        let ((m, _, k), theta) = (shape, case.theta.as_ref());
+        let mut x = case.x.clone();
+        // Ties, and no number.
+        x.row_mut(0).fill(T::of(0.0));
+        x[(m - 1, 0)] = T::of(f64::NAN);
+        let mut theta = theta.to_owned();
+        theta.row_mut(4).fill(T::of(0.125));
+        let (theta, mut workspace) = (theta.as_ref(), Workspace::new());
+        let mut all = Mat::zeros(m, k);
+        case.objective.probabilities(&x, theta, all.as_mut(), &mut workspace).unwrap();
+        let mut first = vec![0; m];
+        case.objective.predict(&x, theta, &mut first, &mut workspace).unwrap();
+        for count in [0, 1, 3, k] {
+            let mut classes = Mat::full(m, count, 999_u32);
+            let mut probabilities = Mat::full(m, count, T::of(f64::NAN));
+            let (a, b) = (classes.as_mut(), probabilities.as_mut());
+            case.objective.top_k(&x, theta, a, b, &mut workspace).unwrap();
+            for i in 0..m {
+                let mut expected: Vec<usize> = (0..k).collect();
+                expected.sort_by(|&a, &b| {
+                    all[(i, b)].partial_cmp(&all[(i, a)]).unwrap_or(std::cmp::Ordering::Equal)
+                });
+                for c in 0..count {
+                    assert_eq!(classes[(i, c)] as usize, expected[c], "{shape:?}, sample {i}, place {c}");
+                    assert_eq!(probabilities[(i, c)].bits(), all[(i, expected[c])].bits());
+                }
+                if count > 0 {
+                    assert_eq!(classes[(i, 0)], first[i]);
+                }
+            }
+        }
+        let (mut classes, mut probabilities) = (Mat::full(m, k + 1, 9_u32), Mat::full(m, k + 1, T::of(0.0)));
+        let (a, b) = (classes.as_mut(), probabilities.as_mut());
+        let error = case.objective.top_k(&x, theta, a, b, &mut workspace).unwrap_err();
+        let (expected, found) = ((m, k), (m, k + 1));
+        assert_eq!(error, Error::OutputShape { operand: Operand::TopClasses, expected, found });
+    }
+}
+
+fn losses_of_scores<T: Float>() {
+    for (m, k) in [(37, 5), (9, 130)] {
+        let mut random = Random::new(5);
+        let scores = random.matrix::<T>(m, k, 3.0);
+        let soft = Mat::from_fn(m, k, |i, c| T::of(if c == i % k || c == (i + 1) % k { 0.5 } else { 0.0 }));
+        let labels: Vec<usize> = (0..m).map(|i| (i * 7) % k).collect();
+        let (mut losses, mut log_sum_exp) = (vec![T::of(0.0); m], vec![T::of(0.0); m]);
+        for (targets, is_soft) in [(Targets::from(&labels), false), (Targets::from(&soft), true)] {
+            let total = sample_losses(scores.as_ref(), targets, &mut losses, &mut log_sum_exp).unwrap();
+            let mut sum = 0.0;
+            for i in 0..m {
+                let z = |c: usize| scores[(i, c)].value();
+                let truth = (0..k).map(|c| z(c).exp()).sum::<f64>().ln();
+                let loss =
+                    if is_soft { truth - 0.5 * (z(i % k) + z((i + 1) % k)) } else { truth - z(labels[i]) };
+                assert!((log_sum_exp[i].value() - truth).abs() <= 4.0 * T::EPSILON * truth.abs().max(1.0));
+                assert!((losses[i].value() - loss).abs() <= 8.0 * T::EPSILON * loss.max(1.0), "{i}");
+                sum += losses[i].value();
+            }
+            assert!((total - sum).abs() <= 1e-6 * sum);
+        }
+        let error = sample_losses(scores.as_ref(), &labels, &mut losses[1..], &mut log_sum_exp).unwrap_err();
+        assert_eq!(error, Error::SampleCount { features: m, operand: Operand::Losses, found: m - 1 });
+    }
+}
+
+/// Halves give what the same numbers as `f32` give.
+#[test]
+fn halves() {
+    use half::{bf16, f16};
+    let case = Case::<f32>::new((700, 9, 4), &[Intercept, L2]);
+    let (theta, objective) = (case.theta.as_ref(), &case.objective);
+    let evaluate = |x: Features<'_, f32>| {
+        let batch = Batch::new(x, &case.labels).unwrap();
+        let mut gradient = Mat::zeros(theta.nrows(), theta.ncols());
+        let mut workspace = Workspace::new();
+        let loss = objective.loss_and_gradient(&batch, theta, gradient.as_mut(), &mut workspace).unwrap();
+        let mut probabilities = Mat::zeros(x.samples(), theta.ncols());
+        objective.probabilities(x, theta, probabilities.as_mut(), &mut workspace).unwrap();
+        (loss, gradient, probabilities)
+    };
+    let near = |(a, g, p): &(f64, Mat<f32>, Mat<f32>), (b, h, q): &(f64, Mat<f32>, Mat<f32>)| {
+        assert!((a - b).abs() <= 1e-5 * b.abs(), "{a} {b}");
+        support::elements(g.as_ref())
+            .zip(support::elements(h.as_ref()))
+            .for_each(|(g, h)| assert!((g - h).abs() < 1e-3));
+        support::elements(p.as_ref())
+            .zip(support::elements(q.as_ref()))
+            .for_each(|(p, q)| assert!((p - q).abs() < 1e-6));
+    };
+    let x = Mat::from_fn(700, 9, |i, j| f16::from_f32(case.x[(i, j)]));
+    let wide = Mat::from_fn(700, 9, |i, j| x[(i, j)].to_f32());
+    near(&evaluate(x.as_ref().into()), &evaluate((&wide).into()));
+    near(&evaluate(x.as_ref().reverse_rows().reverse_rows().into()), &evaluate((&wide).into()));
+    let x = Mat::from_fn(700, 9, |i, j| bf16::from_f32(case.x[(i, j)]));
+    let wide = Mat::from_fn(700, 9, |i, j| x[(i, j)].to_f32());
+    near(&evaluate(x.as_ref().into()), &evaluate((&wide).into()));
 }

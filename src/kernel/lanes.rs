@@ -43,6 +43,9 @@ pub trait Lanes:
     /// 0, 1, 2, …
     const IOTA: [Self; MAX_LANES];
 
+    /// Exact: both types hold it.
+    #[cfg(feature = "half")]
+    fn from_f32(x: f32) -> Self;
     /// Nearest value of this type.
     fn from_f64(x: f64) -> Self;
     /// Exact: both types fit.
@@ -385,6 +388,11 @@ macro_rules! lanes {
             const IOTA: [Self; MAX_LANES] =
                 [0., 1., 2., 3., 4., 5., 6., 7., 8., 9., 10., 11., 12., 13., 14., 15.];
 
+            #[cfg(feature = "half")]
+            #[inline(always)]
+            fn from_f32(x: f32) -> Self {
+                x.into()
+            }
             #[inline(always)]
             fn from_f64(x: f64) -> Self {
                 x as $t

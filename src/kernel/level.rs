@@ -13,7 +13,7 @@ use super::thin::{Dot, Outer};
 use super::transform::{Multiply, Transform};
 use crate::{Error, Targets};
 use core::fmt;
-use faer::MatMut;
+use faer::{MatMut, MatRef};
 use pulp::{Arch, Simd, WithSimd};
 
 /// An instruction set that this crate's kernels can run on.
@@ -119,6 +119,20 @@ impl SimdLevel {
         targets: impl Into<Targets<'t, T>>,
     ) -> Result<f64, Error> {
         crate::block::residual_of_scores(scores, targets.into(), self)
+    }
+
+    /// [`kernel::sample_losses`](super::sample_losses) at this level.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn sample_losses<'t, T: Real>(
+        self,
+        scores: MatRef<'_, T>,
+        targets: impl Into<Targets<'t, T>>,
+        losses: &mut [T],
+        log_sum_exp: &mut [T],
+    ) -> Result<f64, Error> {
+        crate::block::losses_of_scores(scores, targets.into(), losses, log_sum_exp, self)
     }
 }
 

@@ -28,7 +28,7 @@ pub(crate) use thin::{Dot, Outer};
 pub(crate) use transform::{Multiply, SoftCap, Transform};
 
 use crate::{Error, Targets};
-use faer::MatMut;
+use faer::{MatMut, MatRef};
 
 /// The number types of this crate: `f32` and `f64`. Sealed.
 pub trait Real: level::Kernels + faer::traits::RealField + Copy {}
@@ -76,7 +76,7 @@ pub fn log_softmax<T: Real>(x: &mut [T]) {
 ///
 /// # Errors
 /// [`Error::SampleCount`] if `targets` and `scores` differ in m, [`Error::NoClasses`] if K = 0,
-/// [`Error::LabelOutOfRange`], and [`Error::TooManyScores`] or [`Error::OutOfMemory`] if the shapes are beyond this
+/// [`Error::LabelOutOfRange`], the errors of soft targets, and [`Error::TooManyScores`] or [`Error::OutOfMemory`] if the shapes are beyond this
 /// machine. Nothing is written then.
 ///
 /// ```
@@ -93,4 +93,30 @@ pub fn softmax_residual<'t, T: Real>(
     targets: impl Into<Targets<'t, T>>,
 ) -> Result<f64, Error> {
     SimdLevel::best().softmax_residual(scores, targets)
+}
+
+/// The losses −log P_i,yᵢ of scores Z already computed (m×K, any strides) and the log-sum-exp of each row of them, for
+/// those who build a head of their own. Returns the sum of the losses. NaN is the log-sum-exp where all scores are −∞.
+///
+/// # Errors
+/// Those of [`softmax_residual`], and [`Error::SampleCount`] if an output does not have m elements. Nothing is written
+/// then.
+///
+/// ```
+/// use faer::mat;
+/// let scores = mat![[1.0, 2.0], [0.0, 0.0_f64]];
+/// let (mut losses, mut log_sum_exp) = ([0.0; 2], [0.0; 2]);
+/// softmax_regression::kernel::sample_losses(scores.as_ref(), &[1_u8, 0], &mut losses, &mut log_sum_exp)?;
+/// assert!((log_sum_exp[0] - (1_f64.exp() + 2_f64.exp()).ln()).abs() < 1e-15);
+/// assert!((losses[0] - (log_sum_exp[0] - 2.0)).abs() < 1e-15);
+/// assert!((losses[1] - 2_f64.ln()).abs() < 1e-15);
+/// # Ok::<(), softmax_regression::Error>(())
+/// ```
+pub fn sample_losses<'t, T: Real>(
+    scores: MatRef<'_, T>,
+    targets: impl Into<Targets<'t, T>>,
+    losses: &mut [T],
+    log_sum_exp: &mut [T],
+) -> Result<f64, Error> {
+    SimdLevel::best().sample_losses(scores, targets, losses, log_sum_exp)
 }

@@ -4,6 +4,8 @@ use crate::kernel::{NO_LABEL, Real, Sparse};
 use crate::options::Options;
 use crate::{Error, error::Operand};
 use core::ops::Range;
+#[cfg(feature = "half")]
+use faer::RowRef;
 use faer::sparse::{SparseRowMat, SparseRowMatRef};
 use faer::{Mat, MatRef};
 
@@ -70,13 +72,28 @@ impl Half<'_> {
     /// The features of a sample as numbers of another type, which holds them exactly.
     pub(crate) fn widen<T: Real>(&self, sample: usize, out: &mut [T]) {
         match self {
-            Self::F16(x) => {
-                out.iter_mut().zip(x.row(sample).iter()).for_each(|(out, x)| *out = T::from_f32(x.to_f32()));
-            }
-            Self::Bf16(x) => {
-                out.iter_mut().zip(x.row(sample).iter()).for_each(|(out, x)| *out = T::from_f32(x.to_f32()));
-            }
+            Self::F16(x) => widen(x.row(sample), out, half::f16::to_f32),
+            Self::Bf16(x) => widen(x.row(sample), out, half::bf16::to_f32),
         }
+    }
+}
+
+/// Several at a time if they are neighbours: the processor may have an instruction for that.
+#[cfg(feature = "half")]
+fn widen<H: Copy, T: Real>(row: RowRef<'_, H>, out: &mut [T], to_f32: impl Fn(H) -> f32)
+where
+    [H]: half::slice::HalfFloatSliceExt,
+{
+    use half::slice::HalfFloatSliceExt;
+    const CHUNK: usize = 64;
+    let Some(row) = row.try_as_row_major() else {
+        return out.iter_mut().zip(row.iter()).for_each(|(out, &x)| *out = T::from_f32(to_f32(x)));
+    };
+    let mut wide = [0.0; CHUNK];
+    for (out, x) in out.chunks_mut(CHUNK).zip(row.as_slice().chunks(CHUNK)) {
+        let wide = &mut wide[..x.len()];
+        x.convert_to_f32_slice(wide);
+        out.iter_mut().zip(wide).for_each(|(out, x)| *out = T::from_f32(*x));
     }
 }
 

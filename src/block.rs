@@ -353,7 +353,7 @@ impl<'a, T: Real> Problem<'a, T> {
                         for (a, x_a) in x.row(start + i).chain(intercept) {
                             for (b, x_b) in x.row(start + i).chain(intercept) {
                                 let out = &mut matrix[(k * width + a, j * width + b)];
-                                *out = *out + x_a * second * x_b;
+                                *out += x_a * second * x_b;
                             }
                         }
                     }

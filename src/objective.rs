@@ -296,7 +296,7 @@ impl Objective {
         run_blocks(problem, out.as_mut(), None, Destination::Replace, workspace)?;
         if self.options.l2 > 0.0 {
             let mut penalised = out.subrows_mut(0, batch.features().features());
-            zip!(&mut penalised).for_each(|unzip!(h)| *h = *h + T::from_f64(self.options.l2));
+            zip!(&mut penalised).for_each(|unzip!(h)| *h += T::from_f64(self.options.l2));
         }
         Ok(())
     }
@@ -326,7 +326,7 @@ impl Objective {
         let features = batch.features().features();
         for k in 0..size {
             if self.options.l2 > 0.0 && k % rows < features {
-                out[(k, k)] = out[(k, k)] + T::from_f64(self.options.l2);
+                out[(k, k)] += T::from_f64(self.options.l2);
             }
             for j in k + 1..size {
                 out[(k, j)] = out[(j, k)];

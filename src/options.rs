@@ -116,7 +116,7 @@ impl Options {
         if self.l2 > 0.0 {
             let lambda = T::from_f64(self.l2);
             zip!(out.subrows_mut(0, features), matrix.subrows(0, features))
-                .for_each(|unzip!(out, x)| *out = *out + lambda * *x);
+                .for_each(|unzip!(out, x)| *out += lambda * *x);
         }
     }
 }

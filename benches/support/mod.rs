@@ -1,4 +1,5 @@
 //! The shapes that the benches measure, their data, and the plain way to do the same work.
+#![allow(dead_code, reason = "every bench uses its own part")]
 
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatMut, MatRef, Par};

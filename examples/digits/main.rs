@@ -5,8 +5,8 @@
 //!
 //! - a [`Batch`] is made once and evaluated often, with one [`Workspace`]: a warm call allocates nothing;
 //! - Θ is n×K and column k is θ⁽ᵏ⁾, so an optimiser's flat vector is viewed as Θ, column by column, without a copy;
-//! - an intercept is a column of ones in X, a ridge penalty two lines on top of the loss and the gradient. The
-//!   penalty is needed: a linear model separates the training images, so without it ‖Θ‖ would grow for ever;
+//! - an intercept and a ridge penalty are two options of the [`Objective`]. The penalty is needed: a linear model
+//!   separates the training images, so without it ‖Θ‖ would grow for ever;
 //! - [`Objective::loss`] for the loss curves, [`Objective::predict`] for the accuracy.
 //!
 //! Every fourth image of each digit, in the order of the file, is held out as a test. (It does not say who
@@ -31,8 +31,8 @@ type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 /// K.
 const CLASSES: usize = 10;
 const PIXELS: usize = 64;
-/// n: the pixels, and the one that makes the last row of Θ the intercepts.
-const FEATURES: usize = PIXELS + 1;
+/// Rows of Θ: a pixel each, and the intercepts.
+const ROWS: usize = PIXELS + 1;
 /// λ of ½·λ‖Θ‖². About 1/m: a prior of variance 1 on each pixel's coefficient.
 const RIDGE: f64 = 1e-3;
 /// L-BFGS stops where ‖∇J‖ is below. J, λ-strongly convex but for the intercepts, is then within ‖∇J‖²/2λ = 5e-6 of
@@ -44,13 +44,13 @@ fn main() -> Result<()> {
     let (train_batch, test_batch) = (train.batch()?, test.batch()?);
     println!("{} images to train on, {} to test on", train_batch.samples(), test_batch.samples());
 
-    let objective = Objective::default().reduction(Reduction::Mean);
+    let objective = Objective::default().reduction(Reduction::Mean).intercept(true);
     let visited = Rc::new(RefCell::new(Vec::new()));
     let solver = LBFGS::new(MoreThuenteLineSearch::new(), 10)
         .with_tolerance_grad(TOLERANCE)?
         .with_tolerance_cost(0.0)?;
-    let outcome = Executor::new(Penalised::new(objective, train_batch), solver)
-        .configure(|state| state.param(vec![0.0; FEATURES * CLASSES]).max_iters(500))
+    let outcome = Executor::new(Problem::new(objective.clone().l2(RIDGE), train_batch), solver)
+        .configure(|state| state.param(vec![0.0; ROWS * CLASSES]).max_iters(500))
         .add_observer(Progress::new(visited.clone()), ObserverMode::Always)
         .run()?;
     let evaluations = outcome.problem.problem.map_or(0, |problem| problem.last.into_inner().evaluations);
@@ -68,9 +68,9 @@ fn main() -> Result<()> {
     };
     let (train_losses, test_losses) = (curve(train_batch)?, curve(test_batch)?);
 
-    let mut gradient = vec![0.0; FEATURES * CLASSES];
+    let mut gradient = vec![0.0; ROWS * CLASSES];
     let seconds = median_seconds(500, || {
-        let gradient = MatMut::from_column_major_slice_mut(&mut gradient, FEATURES, CLASSES);
+        let gradient = MatMut::from_column_major_slice_mut(&mut gradient, ROWS, CLASSES);
         objective.loss_and_gradient(&train_batch, theta(best), gradient, &mut workspace)?;
         Ok(())
     })?;
@@ -97,7 +97,7 @@ struct Images {
 
 impl Images {
     fn batch(&self) -> Result<Batch<'_, f64>> {
-        let x = MatRef::from_row_major_slice(&self.x, self.labels.len(), FEATURES);
+        let x = MatRef::from_row_major_slice(&self.x, self.labels.len(), PIXELS);
         Ok(Batch::new(x, &self.labels)?)
     }
 }
@@ -115,7 +115,6 @@ fn read_digits(csv: &str) -> Result<(Images, Images)> {
         *seen += 1;
         let images = if *seen % 4 == 0 { &mut test } else { &mut train };
         images.x.extend(pixels.iter().map(|&pixel| f64::from(pixel) / 16.0));
-        images.x.push(1.0);
         images.labels.push(label);
     }
     Ok((train, test))
@@ -123,11 +122,11 @@ fn read_digits(csv: &str) -> Result<(Images, Images)> {
 
 /// The optimiser's flat vector as Θ, its columns one after the other.
 fn theta(point: &[f64]) -> MatRef<'_, f64> {
-    MatRef::from_column_major_slice(point, FEATURES, CLASSES)
+    MatRef::from_column_major_slice(point, ROWS, CLASSES)
 }
 
-/// J(Θ) + ½·λ‖Θ‖², without the intercepts in the norm, as `argmin` wants it.
-struct Penalised<'a> {
+/// J(Θ) as `argmin` wants it.
+struct Problem<'a> {
     objective: Objective,
     batch: Batch<'a, f64>,
     last: RefCell<Evaluation>,
@@ -142,12 +141,12 @@ struct Evaluation {
     evaluations: usize,
 }
 
-impl<'a> Penalised<'a> {
+impl<'a> Problem<'a> {
     fn new(objective: Objective, batch: Batch<'a, f64>) -> Self {
         let last = Evaluation {
             point: Vec::new(),
             loss: f64::NAN,
-            gradient: vec![0.0; FEATURES * CLASSES],
+            gradient: vec![0.0; ROWS * CLASSES],
             workspace: Workspace::new(),
             evaluations: 0,
         };
@@ -159,17 +158,9 @@ impl<'a> Penalised<'a> {
         if last.point != point {
             // Forgotten until the evaluation has succeeded: a failed one leaves no loss for this point.
             last.point.clear();
-            let gradient = MatMut::from_column_major_slice_mut(&mut last.gradient, FEATURES, CLASSES);
+            let gradient = MatMut::from_column_major_slice_mut(&mut last.gradient, ROWS, CLASSES);
             last.loss =
                 self.objective.loss_and_gradient(&self.batch, theta(point), gradient, &mut last.workspace)?;
-            for (column, gradient) in
-                point.chunks_exact(FEATURES).zip(last.gradient.chunks_exact_mut(FEATURES))
-            {
-                for (&coefficient, gradient) in column.iter().zip(gradient).take(PIXELS) {
-                    last.loss += 0.5 * RIDGE * coefficient * coefficient;
-                    *gradient += RIDGE * coefficient;
-                }
-            }
             last.point.extend_from_slice(point);
             last.evaluations += 1;
         }
@@ -177,7 +168,7 @@ impl<'a> Penalised<'a> {
     }
 }
 
-impl CostFunction for Penalised<'_> {
+impl CostFunction for Problem<'_> {
     type Param = Vec<f64>;
     type Output = f64;
 
@@ -186,7 +177,7 @@ impl CostFunction for Penalised<'_> {
     }
 }
 
-impl Gradient for Penalised<'_> {
+impl Gradient for Problem<'_> {
     type Param = Vec<f64>;
     type Gradient = Vec<f64>;
 

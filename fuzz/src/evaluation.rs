@@ -43,9 +43,9 @@ fn check<T: Number>(source: &mut Source<'_>) {
         if case.large && i != case.level % levels.len() {
             continue;
         }
-        let objective = case.objective.simd_level(level);
+        let objective = case.objective.clone().simd_level(level);
         let evaluate = |parallelism, workspace: &mut Workspace<T>| {
-            Results::new(&case, &batch, &objective.parallelism(parallelism), &refusals, workspace)
+            Results::new(&case, &batch, &objective.clone().parallelism(parallelism), &refusals, workspace)
         };
         let serial = T::with_workspace(|workspace| evaluate(Parallelism::Serial, workspace));
         let threads = T::with_workspace(|workspace| evaluate(Parallelism::Rayon, workspace));

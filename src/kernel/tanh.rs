@@ -41,7 +41,7 @@ pub(crate) fn tanh_and_slope<T: Tangent, S: Simd, const N: usize>(
 
 impl Tangent for f32 {
     const TANH: &'static [Self] =
-        &[-0.006_610_227_8, 0.021_309_388, -0.053_909_43, 0.133_331_14, -0.333_333_32];
+        &[-0.006_610_227_8, 0.021_309_388, -0.053_909_43, 0.133_331_14, -0.333_333_3];
 }
 
 impl Tangent for f64 {

@@ -1,0 +1,214 @@
+//! Training on more data than one wants in memory: `cargo run --release --example stream [-- MEGABYTES]`.
+//!
+//! Shows [`Accumulator`]. A file of samples (64 MB unless told otherwise, made first, from two seeds) is read in pieces
+//! of 4 MB; each is a [`Batch`], and an `Accumulator` adds up its loss and gradient. So an evaluation of the whole file,
+//! of which L-BFGS makes one a step, takes the memory of one piece. The most that the process ever had is shown at the
+//! end, where the system tells (`VmHWM`, on Linux).
+//!
+//! The file is little-endian `f32`: of each sample, its features and its label.
+
+use argmin::core::observers::{Observe, ObserverMode};
+use argmin::core::{CostFunction, Executor, Gradient, IterState, KV, State};
+use argmin::solver::{linesearch::MoreThuenteLineSearch, quasinewton::LBFGS};
+use faer::{MatMut, MatRef};
+use indicatif::{ProgressBar, ProgressStyle};
+use softmax_regression::{Accumulator, Batch, Objective, Reduction, Workspace};
+use std::cell::RefCell;
+use std::fs::File;
+use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
+
+/// n and K.
+const FEATURES: usize = 63;
+const CLASSES: usize = 8;
+/// Numbers of a sample: its features and its label.
+const RECORD: usize = FEATURES + 1;
+/// Samples that are in memory at once.
+const PIECE: usize = (4 << 20) / (4 * RECORD);
+const STEPS: u64 = 12;
+
+fn main() -> Result<()> {
+    let megabytes: usize = std::env::args().nth(1).map_or(Ok(64), |arg| arg.parse())?;
+    let samples = megabytes * (1 << 20) / (4 * RECORD);
+    let path = std::env::temp_dir().join(format!("softmax-regression-stream-{}.bin", std::process::id()));
+    let outcome = train(&path, samples);
+    std::fs::remove_file(&path)?;
+    outcome
+}
+
+fn train(path: &Path, samples: usize) -> Result<()> {
+    write_samples(path, samples)?;
+    let megabytes = samples * RECORD * 4 / (1 << 20);
+    println!("{samples} samples of {FEATURES} features, {CLASSES} classes: {megabytes} MB");
+
+    let problem = Stream { path: path.into(), last: RefCell::new(Last::new(samples)?) };
+    let solver = LBFGS::new(MoreThuenteLineSearch::new(), 10).with_tolerance_grad(1e-6)?;
+    let begin = Instant::now();
+    let outcome = Executor::new(problem, solver)
+        .configure(|state| state.param(vec![0.0; (FEATURES + 1) * CLASSES]).max_iters(STEPS))
+        .add_observer(Steps, ObserverMode::Always)
+        .run()?;
+    let evaluations = outcome.problem.problem.map_or(0, |problem| problem.last.into_inner().evaluations);
+    println!(
+        "J = {:.6} after {} steps and {evaluations} passes over the file, {:.1} s",
+        outcome.state.get_best_cost(),
+        outcome.state.get_iter(),
+        begin.elapsed().as_secs_f64()
+    );
+    if let Some(peak) = peak_memory() {
+        println!("most memory the process had: {peak:.1} MB");
+    }
+    Ok(())
+}
+
+/// A file of samples as a function of Θ. The solver asks for the loss and the gradient one after the other, at the same
+/// point: the second question is answered from the first.
+struct Stream {
+    path: PathBuf,
+    last: RefCell<Last>,
+}
+
+/// The last point, what was found there, and what finding it takes.
+struct Last {
+    point: Vec<f32>,
+    loss: f64,
+    gradient: Vec<f32>,
+    evaluations: usize,
+    objective: Objective,
+    accumulator: Accumulator<f32>,
+    workspace: Workspace<f32>,
+    bytes: Vec<u8>,
+    records: Vec<f32>,
+    labels: Vec<u32>,
+    progress: ProgressBar,
+}
+
+impl Last {
+    fn new(samples: usize) -> Result<Self> {
+        let style = ProgressStyle::with_template("{bar:40} {pos}/{len} samples, {elapsed}")?;
+        Ok(Self {
+            point: Vec::new(),
+            loss: 0.0,
+            gradient: vec![0.0; (FEATURES + 1) * CLASSES],
+            evaluations: 0,
+            objective: Objective::default().reduction(Reduction::Mean).intercept(true).l2(1e-4),
+            accumulator: Accumulator::new(FEATURES + 1, CLASSES),
+            workspace: Workspace::new(),
+            bytes: vec![0; 4 * RECORD * PIECE],
+            records: Vec::with_capacity(RECORD * PIECE),
+            labels: Vec::with_capacity(PIECE),
+            progress: ProgressBar::new(samples as u64).with_style(style),
+        })
+    }
+
+    /// One pass over the file, unless this is the point of the last.
+    fn visit(&mut self, path: &Path, point: &[f32]) -> Result<()> {
+        if self.point == point {
+            return Ok(());
+        }
+        let theta = MatRef::from_column_major_slice(point, FEATURES + 1, CLASSES);
+        self.accumulator.clear();
+        self.progress.reset();
+        let mut file = File::open(path)?;
+        let end = file.seek(SeekFrom::End(0))?;
+        file.rewind()?;
+        let mut left = end as usize;
+        while left > 0 {
+            let bytes = &mut self.bytes[..left.min(4 * RECORD * PIECE)];
+            file.read_exact(bytes)?;
+            left -= bytes.len();
+            let (numbers, _) = bytes.as_chunks();
+            self.records.clear();
+            self.records.extend(numbers.iter().map(|&bytes| f32::from_le_bytes(bytes)));
+            self.labels.clear();
+            self.labels.extend(self.records.chunks_exact(RECORD).map(|record| record[FEATURES] as u32));
+            // Each record's features, without its label: a view.
+            let samples = self.labels.len();
+            let records = MatRef::from_row_major_slice(&self.records, samples, RECORD);
+            let batch = Batch::new(records.subcols(0, FEATURES), &self.labels)?;
+            self.objective.accumulate(&batch, theta, &mut self.accumulator, &mut self.workspace)?;
+            self.progress.inc(samples as u64);
+        }
+        let gradient = MatMut::from_column_major_slice_mut(&mut self.gradient, FEATURES + 1, CLASSES);
+        self.loss = self.accumulator.finish(&self.objective, theta, gradient)?;
+        self.evaluations += 1;
+        self.point = point.to_vec();
+        Ok(())
+    }
+}
+
+impl CostFunction for Stream {
+    type Param = Vec<f32>;
+    type Output = f32;
+
+    fn cost(&self, point: &Vec<f32>) -> Result<f32, argmin::core::Error> {
+        let mut last = self.last.borrow_mut();
+        last.visit(&self.path, point).map_err(|error| argmin::core::Error::msg(error.to_string()))?;
+        Ok(last.loss as f32)
+    }
+}
+
+impl Gradient for Stream {
+    type Param = Vec<f32>;
+    type Gradient = Vec<f32>;
+
+    fn gradient(&self, point: &Vec<f32>) -> Result<Vec<f32>, argmin::core::Error> {
+        let mut last = self.last.borrow_mut();
+        last.visit(&self.path, point).map_err(|error| argmin::core::Error::msg(error.to_string()))?;
+        Ok(last.gradient.clone())
+    }
+}
+
+/// Prints each step.
+struct Steps;
+
+impl Observe<IterState<Vec<f32>, Vec<f32>, (), (), (), f32>> for Steps {
+    fn observe_iter(
+        &mut self,
+        state: &IterState<Vec<f32>, Vec<f32>, (), (), (), f32>,
+        _: &KV,
+    ) -> Result<(), argmin::core::Error> {
+        println!("step {:>3}: J = {:.6}", state.get_iter(), state.get_cost());
+        Ok(())
+    }
+}
+
+/// Samples whose classes are those of the largest of K random linear functions, a tenth of them mislabelled.
+fn write_samples(path: &Path, samples: usize) -> Result<()> {
+    let (mut random, mut truth) = (uniform(1), uniform(2));
+    let theta: Vec<f32> = (0..FEATURES * CLASSES).map(|_| truth()).collect();
+    let mut out = BufWriter::new(File::create(path)?);
+    for _ in 0..samples {
+        let x: [f32; FEATURES] = std::array::from_fn(|_| random());
+        let score = |k: usize| x.iter().zip(&theta[k * FEATURES..]).map(|(x, t)| x * t).sum::<f32>();
+        let mut label = (0..CLASSES).max_by(|&a, &b| score(a).total_cmp(&score(b))).unwrap_or(0);
+        if random() > 0.8 {
+            label = (label + 1) % CLASSES;
+        }
+        for number in x.into_iter().chain([label as f32]) {
+            out.write_all(&number.to_le_bytes())?;
+        }
+    }
+    Ok(out.flush()?)
+}
+
+/// Numbers in [-1, 1): splitmix64.
+fn uniform(mut seed: u64) -> impl FnMut() -> f32 {
+    move || {
+        seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (seed ^ (seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 40) as f32 / (1_u32 << 23) as f32 - 1.0
+    }
+}
+
+/// The most memory that this process has had, in MB.
+fn peak_memory() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM"))?;
+    let kilobytes: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kilobytes / 1024.0)
+}

@@ -225,9 +225,9 @@ impl<'a, T: Real> Problem<'a, T> {
 
     /// The class of the largest score of some samples, the lowest of several; NaN is never the largest.
     pub(crate) fn predict(&self, samples: Range<usize>, scratch: &mut BlockScratch<T>, out: &mut [u32]) {
-        let (mut block, room) = scratch.data(&self.sizes(), samples.len());
+        let (block, room) = scratch.data(&self.sizes(), samples.len());
         let (x, room) = self.block_features(samples.clone(), room);
-        self.scores(x, &mut block, room, None);
+        self.linear(x, self.theta, block.scores, room, None);
         let scores = self.matrix(block.scores, samples.len());
         for (i, label) in out.iter_mut().enumerate() {
             let mut top = None;
@@ -254,7 +254,8 @@ impl<'a, T: Real> Problem<'a, T> {
         let (mut block, room) = scratch.data(&self.sizes(), samples.len());
         self.prepare(samples.clone(), &mut block);
         let (x, room) = self.block_features(samples.clone(), room);
-        self.scores(x, &mut block, room, None);
+        // Before the transform, which keeps the order but may make scores equal.
+        self.linear(x, self.theta, block.scores, room, None);
         let count = classes.ncols();
         let scores = self.matrix(block.scores, samples.len());
         let is_above = |a: T, b: T| a > b || (b.to_f64().is_nan() && !a.to_f64().is_nan());
@@ -273,6 +274,7 @@ impl<'a, T: Real> Problem<'a, T> {
                 }
             }
         }
+        self.transform(samples.len(), &mut block);
         self.softmax(&mut block, Want::Probabilities, None);
         let all = self.matrix(block.scores, samples.len());
         for k in 0..count {
@@ -346,7 +348,7 @@ impl<'a, T: Real> Problem<'a, T> {
                 if held == Destination::Replace {
                     matrix.fill(T::ZERO);
                 }
-                let intercept = (self.options.intercept).then_some((width - 1, T::ONE));
+                let intercept = self.options.intercept.then(|| (width - 1, T::ONE));
                 for i in (0..rows).filter(|&i| !is_silent(i)) {
                     for (k, j) in pairs.clone() {
                         let second = second(i, k, j);
@@ -516,7 +518,7 @@ impl<'a, T: Real> Problem<'a, T> {
 
     /// Distance of neighbouring samples in a copy of the features, which has room for the 1 of an intercept.
     fn features_stride(&self) -> usize {
-        self.options.theta_rows(self.features.features()).next_multiple_of(MAX_LANES)
+        self.options.theta_rows(self.features.features()).max(1).next_multiple_of(MAX_LANES)
     }
 
     /// The features of some samples as the products read them, and what is left of the room for copies.
@@ -573,6 +575,11 @@ impl<'a, T: Real> Problem<'a, T> {
         next: Option<MatRef<'_, T>>,
     ) {
         self.linear(x, self.theta, block.scores, room, next);
+        self.transform(x.samples(), block);
+    }
+
+    /// What the scores of a block go through before the softmax, and what derivatives need of it.
+    fn transform(&self, samples: usize, block: &mut BlockData<'_, T>) {
         if self.options.transforms() {
             let transform = Transform {
                 scores: block.scores,
@@ -590,7 +597,7 @@ impl<'a, T: Real> Problem<'a, T> {
         for sample in silent(self.weighs().then_some(&*block.weights)) {
             for plane in [&mut *block.slopes, &mut *block.direction, &mut *block.bends] {
                 if !plane.is_empty() {
-                    self.matrix(plane, x.samples()).row_mut(sample).fill(T::ZERO);
+                    self.matrix(plane, samples).row_mut(sample).fill(T::ZERO);
                 }
             }
         }

@@ -16,6 +16,7 @@ use support::{Float, Random, for_each_float, levels};
 for_each_float!(
     pairs_of_options,
     levels_agree,
+    least_shapes,
     bad_options,
     bad_targets,
     silent_samples,
@@ -360,6 +361,19 @@ fn reference_derivatives() {
 
 /// The shapes of [`Case`]s that only ask whether, not how exactly.
 const SHAPE: (usize, usize, usize) = (20, 3, 4);
+
+/// No samples, no features, one class; and of the Hessian's diagonal, copies of nothing.
+fn least_shapes<T: Float>() {
+    let all_but_mean: Vec<Toggle> = TOGGLES.iter().copied().filter(|&t| t != Mean).collect();
+    for on in [vec![], vec![Intercept], vec![Cap], vec![Soft, L2], all_but_mean] {
+        for shape in [(5, 0, 3), (0, 3, 2), (0, 0, 1), (4, 3, 1), (1, 1, 1), (1, 2, 200)] {
+            for storage in STORAGES {
+                let case = Case::<T>::new(shape, &on);
+                everything(&case, storage, &case.objective, &format!("{on:?}, {shape:?}, {storage:?}"));
+            }
+        }
+    }
+}
 
 fn bad_options<T: Float>() {
     let case = Case::<T>::new(SHAPE, &[]);

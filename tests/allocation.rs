@@ -78,6 +78,19 @@ fn every_entry_point<T: Float>(pool: &ThreadPool) {
                         let out = probabilities.as_mut();
                         objective.probabilities(x, theta, out, workspace).unwrap();
                     });
+                    let all = objective.clone().l2(0.5).label_smoothing(0.1).class_weights(&vec![0.5; k]);
+                    let all = all.temperature(2.0).soft_cap(3.0).z_loss(0.1);
+                    allocates_nothing(&what("with options"), || {
+                        let gradient = gradient.as_mut();
+                        all.loss_and_gradient(&batch, theta, gradient, workspace).unwrap();
+                    });
+                    allocates_nothing(&what("hessian_product"), || {
+                        let out = gradient.as_mut();
+                        all.hessian_product(&batch, theta, theta, out, workspace).unwrap();
+                    });
+                    allocates_nothing(&what("hessian_diagonal"), || {
+                        all.hessian_diagonal(&batch, theta, gradient.as_mut(), workspace).unwrap();
+                    });
                     allocates_nothing(&what("predict"), || {
                         objective.predict(x, theta, &mut labels, workspace).unwrap();
                     });

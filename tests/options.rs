@@ -8,7 +8,8 @@ use faer::{Mat, MatRef};
 use softmax_regression::kernel::sample_losses;
 use softmax_regression::reference::{self, Evaluation, evaluate};
 use softmax_regression::{
-    Accumulator, Batch, Error, Features, Objective, Operand, Parameter, Reduction, Targets, Workspace,
+    Accumulator, Batch, Error, Features, Objective, Operand, Parallelism, Parameter, Reduction, Targets,
+    Workspace,
 };
 use std::ops::Range;
 use support::{Float, Random, for_each_float, levels};
@@ -16,6 +17,7 @@ use support::{Float, Random, for_each_float, levels};
 for_each_float!(
     pairs_of_options,
     levels_agree,
+    threads_agree,
     least_shapes,
     bad_options,
     bad_targets,
@@ -361,6 +363,49 @@ fn reference_derivatives() {
 
 /// The shapes of [`Case`]s that only ask whether, not how exactly.
 const SHAPE: (usize, usize, usize) = (20, 3, 4);
+
+/// The same bits for any number of threads, of every derivative.
+fn threads_agree<T: Float>() {
+    let pools: Vec<_> = [1, 2, 3]
+        .map(|n| rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap())
+        .into_iter()
+        .collect();
+    let all_but_soft: Vec<Toggle> = TOGGLES.iter().copied().filter(|&t| t != Soft).collect();
+    for on in [&TOGGLES[..], &all_but_soft] {
+        for shape in [(20_000, 8, 4), (300, 40, 150)] {
+            for storage in STORAGES {
+                let case = Case::<T>::new(shape, on);
+                let stored = Stored::new(case.x.as_ref(), storage);
+                let (batch, theta) = (case.batch(0..shape.0, &stored), case.theta.as_ref());
+                let bits = |parallelism| {
+                    let objective = case.objective.clone().parallelism(parallelism);
+                    let mut out = vec![Mat::<T>::zeros(theta.nrows(), theta.ncols()); 3];
+                    let mut inputs = Mat::<T>::zeros(shape.0, shape.1);
+                    let [gradient, product, diagonal] = &mut out[..] else { unreachable!() };
+                    let mut workspace = Workspace::new();
+                    let (a, b) = (gradient.as_mut(), inputs.as_mut());
+                    let loss = objective.loss_and_gradients(&batch, theta, a, b, &mut workspace).unwrap();
+                    let direction = case.direction.as_ref();
+                    objective
+                        .hessian_product(&batch, theta, direction, product.as_mut(), &mut workspace)
+                        .unwrap();
+                    objective.hessian_diagonal(&batch, theta, diagonal.as_mut(), &mut workspace).unwrap();
+                    let mut bits = vec![loss.to_bits()];
+                    for matrix in out.iter().chain([&inputs]) {
+                        bits.extend(support::elements(matrix.as_ref()).map(T::bits));
+                    }
+                    bits
+                };
+                let serial = bits(Parallelism::Serial);
+                assert!(bits(Parallelism::Rayon) == serial, "{on:?}, {shape:?}, {storage:?}, outside");
+                for pool in &pools {
+                    let found = pool.install(|| bits(Parallelism::Rayon));
+                    assert!(found == serial, "{on:?}, {shape:?}, {storage:?}, {pool:?}");
+                }
+            }
+        }
+    }
+}
 
 /// No samples, no features, one class; and of the Hessian's diagonal, copies of nothing.
 fn least_shapes<T: Float>() {

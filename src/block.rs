@@ -1,15 +1,21 @@
-//! One block of samples: scores → softmax → residual → its part of the gradient; or the second derivative in its place.
+//! One block of samples: scores → softmax → residual → its part of the gradient.
 
-use crate::batch::{Batch, Data, Features, Kind, Targets};
-use crate::error::{Error, Operand};
+mod head;
+mod hessian;
+mod prediction;
+
+pub(crate) use head::{losses_of_scores, residual_of_scores};
+
+use crate::batch::{Data, Features, Kind, Targets};
+use crate::error::Error;
 use crate::gemm::{Destination, Product};
 use crate::kernel::{
-    Bend, ColumnSums, Curvature, Curve, Layout, MAX_LANES, Multiply, NO_LABEL, PerSample, Real, Residual,
-    Scores, SimdLevel, SoftCap, Sparse, SparseGradient, SparseScores, Target, Transform, Want,
+    ColumnSums, Curve, Layout, MAX_LANES, Multiply, NO_LABEL, Real, Residual, Scores, SimdLevel, SoftCap,
+    Sparse, SparseGradient, SparseScores, Target, Transform, Want,
 };
 use crate::options::Options;
 use crate::schedule::{Parallelism, Plan, Shape, Storage};
-use crate::workspace::{BlockData, BlockScratch, Sizes};
+use crate::workspace::{BlockData, BlockScratch, Planes, Sizes};
 use core::ops::Range;
 use faer::reborrow::IntoConst;
 use faer::{MatMut, MatRef, unzip, zip};
@@ -69,18 +75,6 @@ pub(crate) struct Problem<'a, T> {
     pub(crate) parallelism: Parallelism,
 }
 
-/// Which planes a block has beside its scores, in the order of [`BlockData`].
-pub(crate) fn planes<T: Real>(options: &Options, targets: Option<Targets<'_, T>>, task: Task) -> [bool; 4] {
-    let is_capped = options.soft_cap.is_some() && targets.is_some();
-    let is_curved = task != Task::Value;
-    let has_targets = match targets.map(|targets| targets.kind()) {
-        None => false,
-        Some(Kind::Labels(_)) => options.spells_out_labels() || (is_curved && is_capped),
-        Some(Kind::Soft(_)) => true,
-    };
-    [has_targets, is_capped, is_curved, is_curved && is_capped]
-}
-
 /// Where the gradient of a block goes, or what lies as it does.
 pub(crate) struct Gradient<'a, T> {
     pub(crate) matrix: MatMut<'a, T>,
@@ -108,6 +102,18 @@ impl<T> Rows<'_, T> {
     }
 }
 
+/// Which planes a block has beside its scores.
+fn planes<T: Real>(options: &Options, targets: Option<Targets<'_, T>>, task: Task) -> Planes {
+    let is_capped = options.soft_cap.is_some() && targets.is_some();
+    let is_curved = task != Task::Value;
+    let has_targets = match targets.map(|targets| targets.kind()) {
+        None => false,
+        Some(Kind::Labels(_)) => options.spells_out_labels() || (is_curved && is_capped),
+        Some(Kind::Soft(_)) => true,
+    };
+    Planes([has_targets, is_capped, is_curved, is_curved && is_capped])
+}
+
 /// The next block's features as one of the products of this block reads its own.
 struct Next<'a, T> {
     for_scores: Option<MatRef<'a, T>>,
@@ -115,9 +121,48 @@ struct Next<'a, T> {
 }
 
 impl<'a, T: Real> Problem<'a, T> {
-    /// With targets and weights, and a divisor of the gradient.
-    pub(crate) fn of(self, batch: &Batch<'a, T>, divisor: f64) -> Self {
-        Self { targets: Some(batch.targets()), weights: batch.weights(), divisor, ..self }
+    /// Of features with perhaps targets; by default of samples of weight 1, and their sum.
+    pub(crate) fn new(
+        features: Features<'a, T>,
+        theta: MatRef<'a, T>,
+        targets: Option<Targets<'a, T>>,
+        options: &'a Options,
+        task: Task,
+        level: SimdLevel,
+        parallelism: Parallelism,
+        block_bytes: Option<usize>,
+    ) -> Self {
+        let (samples, n) = (features.samples(), features.features());
+        let storage = match features.data() {
+            Data::Sparse(x) => Storage::Sparse { entries: x.entries() },
+            Data::Dense(x) if x.row_stride().unsigned_abs() < x.col_stride().unsigned_abs() => {
+                Storage::ColumnMajor
+            }
+            _ => Storage::RowMajor,
+        };
+        let planes = planes(options, targets, task).count();
+        let shape =
+            Shape { samples, features: n, classes: theta.ncols(), planes, size: size_of::<T>(), storage };
+        let plan = Plan::new(shape, block_bytes);
+        Self {
+            features,
+            theta: Linear::new(theta, n),
+            direction: None,
+            targets,
+            weights: None,
+            options,
+            divisor: 1.0,
+            task,
+            level,
+            plan,
+            // A problem too small to gain from threads stays on the caller's.
+            parallelism: if plan.is_parallel() { parallelism } else { Parallelism::Serial },
+        }
+    }
+
+    /// With weights, and a divisor of the gradient.
+    pub(crate) fn weighted(self, weights: Option<&'a [T]>, divisor: f64) -> Self {
+        Self { weights, divisor, ..self }
     }
 
     /// What a block needs of scratch.
@@ -132,6 +177,7 @@ impl<'a, T: Real> Problem<'a, T> {
             rows,
             plane: self.plan.scores_len(),
             planes: planes(self.options, self.targets, self.task),
+            weights: self.weighs(),
             features: match self.features.data() {
                 // A number a class.
                 Data::Sparse(_) => self.plan.padded_classes(),
@@ -177,10 +223,8 @@ impl<'a, T: Real> Problem<'a, T> {
         let (x, room) = self.block_features(samples.clone(), room);
         self.scores(x, &mut block, room, next.for_scores);
         let loss = self.softmax(&mut block, Want::Residual, None);
-        if !block.slopes.is_empty() {
-            T::run_multiply(Multiply { x: block.scores, by: block.slopes }, self.level);
-        }
-        let weights = self.weighs().then_some(&*block.weights);
+        self.chain(&mut block);
+        let weights = block.weights.as_deref();
         self.add_product(x, block.scores, weights, room, gradient, next.for_gradient);
         if let Some(mut out) = input_gradient {
             let residual = self.matrix(block.scores, samples.len()).into_const();
@@ -208,216 +252,6 @@ impl<'a, T: Real> Problem<'a, T> {
         self.softmax(&mut block, Want::Loss, losses)
     }
 
-    /// Probabilities of some samples.
-    pub(crate) fn probabilities(
-        &self,
-        samples: Range<usize>,
-        scratch: &mut BlockScratch<T>,
-        mut out: MatMut<'_, T>,
-    ) {
-        let (mut block, room) = scratch.data(&self.sizes(), samples.len());
-        self.prepare(samples.clone(), &mut block);
-        let (x, room) = self.block_features(samples.clone(), room);
-        self.scores(x, &mut block, room, None);
-        self.softmax(&mut block, Want::Probabilities, None);
-        out.copy_from(self.matrix(block.scores, samples.len()));
-    }
-
-    /// The class of the largest score of some samples, the lowest of several; NaN is never the largest.
-    pub(crate) fn predict(&self, samples: Range<usize>, scratch: &mut BlockScratch<T>, out: &mut [u32]) {
-        let (block, room) = scratch.data(&self.sizes(), samples.len());
-        let (x, room) = self.block_features(samples.clone(), room);
-        self.linear(x, self.theta, block.scores, room, None);
-        let scores = self.matrix(block.scores, samples.len());
-        for (i, label) in out.iter_mut().enumerate() {
-            let mut top = None;
-            *label = 0;
-            for class in 0..scores.ncols() {
-                let score = scores[(i, class)];
-                if top.map_or(!score.to_f64().is_nan(), |top| score > top) {
-                    top = Some(score);
-                    *label = class as u32;
-                }
-            }
-        }
-    }
-
-    /// The classes of the largest scores of some samples, and their probabilities: as many as `classes` has columns. Of
-    /// equal scores the lowest class first; NaN last.
-    pub(crate) fn top_k(
-        &self,
-        samples: Range<usize>,
-        scratch: &mut BlockScratch<T>,
-        mut classes: MatMut<'_, u32>,
-        mut probabilities: MatMut<'_, T>,
-    ) {
-        let (mut block, room) = scratch.data(&self.sizes(), samples.len());
-        self.prepare(samples.clone(), &mut block);
-        let (x, room) = self.block_features(samples.clone(), room);
-        // Before the transform, which keeps the order but may make scores equal.
-        self.linear(x, self.theta, block.scores, room, None);
-        let count = classes.ncols();
-        let scores = self.matrix(block.scores, samples.len());
-        let is_above = |a: T, b: T| a > b || (b.to_f64().is_nan() && !a.to_f64().is_nan());
-        for i in 0..samples.len() {
-            for class in 0..scores.ncols() {
-                let score = scores[(i, class)];
-                let mut at = class.min(count);
-                while at > 0 && is_above(score, scores[(i, classes[(i, at - 1)] as usize)]) {
-                    at -= 1;
-                }
-                for later in (at + 1..count.min(class + 1)).rev() {
-                    classes[(i, later)] = classes[(i, later - 1)];
-                }
-                if at < count {
-                    classes[(i, at)] = class as u32;
-                }
-            }
-        }
-        self.transform(samples.len(), &mut block);
-        self.softmax(&mut block, Want::Probabilities, None);
-        let all = self.matrix(block.scores, samples.len());
-        for k in 0..count {
-            for i in 0..samples.len() {
-                probabilities[(i, k)] = all[(i, classes[(i, k)] as usize)];
-            }
-        }
-    }
-
-    /// Adds to a matrix what some samples contribute to the product of the Hessian with the direction; or to its
-    /// diagonal, for which there is no direction.
-    fn curvature(
-        &self,
-        samples: Range<usize>,
-        scratch: &mut BlockScratch<T>,
-        out: Gradient<'_, T>,
-        curve: Curve,
-    ) {
-        let (mut block, room) = scratch.data(&self.sizes(), samples.len());
-        self.prepare(samples.clone(), &mut block);
-        let (x, room) = self.block_features(samples.clone(), room);
-        self.curve(x, &mut block, room, curve);
-        let weights = self.weighs().then_some(&*block.weights);
-        match x {
-            Rows::Dense(x) if curve == Curve::Diagonal => {
-                let (squares, room) = self.copy_features(x, room, |x| x * x);
-                self.add_product(squares, block.direction, weights, room, out, None);
-            }
-            _ => self.add_product(x, block.direction, weights, room, out, None),
-        }
-    }
-
-    /// Adds to a matrix (of as many rows and columns as Θ has numbers, the columns of Θ one after the other) what some
-    /// samples contribute to the Hessian, in the blocks on and below the diagonal.
-    fn hessian(&self, samples: Range<usize>, scratch: &mut BlockScratch<T>, out: Gradient<'_, T>) {
-        let Gradient { mut matrix, held } = out;
-        let (mut block, room) = scratch.data(&self.sizes(), samples.len());
-        self.prepare(samples.clone(), &mut block);
-        let (x, room) = self.block_features(samples.clone(), room);
-        self.curve(x, &mut block, room, Curve::Diagonal);
-        if !block.slopes.is_empty() {
-            T::run_multiply(Multiply { x: block.scores, by: block.slopes }, self.level);
-        }
-        let weights = self.weighs().then_some(&*block.weights);
-        let is_silent = |i: usize| weights.is_some_and(|weights| weights[i] == 0.0);
-        let rows = samples.len();
-        let probabilities = self.matrix(block.scores, rows).into_const();
-        let diagonal = self.matrix(block.direction, rows).into_const();
-        let per_sample = &block.per_sample;
-        // The second derivative of a sample's loss by the scores of classes k and j, in closed form for k ≠ j.
-        let second = |i: usize, k: usize, j: usize| {
-            if is_silent(i) {
-                return T::ZERO;
-            }
-            if j == k {
-                return diagonal[(i, k)];
-            }
-            let total = if block.targets.is_empty() { 1.0 } else { per_sample.total[i].to_f64() };
-            let multiplier = match 2.0 * self.options.z_loss {
-                0.0 => total,
-                z_loss => total + z_loss * (per_sample.top[i].to_f64() + per_sample.tail[i].to_f64() - 1.0),
-            };
-            let common = -multiplier * per_sample.coefficient[i].to_f64() / self.options.temperature;
-            T::from_f64(common) * (probabilities[(i, k)] * probabilities[(i, j)])
-        };
-        let width = self.options.theta_rows(self.features.features());
-        let pairs = (0..self.classes()).flat_map(|k| (0..=k).map(move |j| (k, j)));
-        let x = match x {
-            Rows::Dense(x) => x,
-            Rows::Sparse { x, start, .. } => {
-                if held == Destination::Replace {
-                    matrix.fill(T::ZERO);
-                }
-                let intercept = self.options.intercept.then(|| (width - 1, T::ONE));
-                for i in (0..rows).filter(|&i| !is_silent(i)) {
-                    for (k, j) in pairs.clone() {
-                        let second = second(i, k, j);
-                        for (a, x_a) in x.row(start + i).chain(intercept) {
-                            for (b, x_b) in x.row(start + i).chain(intercept) {
-                                let out = &mut matrix[(k * width + a, j * width + b)];
-                                *out += x_a * second * x_b;
-                            }
-                        }
-                    }
-                }
-                return;
-            }
-        };
-        // Samples with the 1 of the intercept, those of weight 0 without what could poison the product; and the same times
-        // a number each.
-        let stride = self.features_stride();
-        let (all, scaled) = room.split_at_mut(stride * rows);
-        for (i, row) in all.chunks_exact_mut(stride).enumerate() {
-            for (j, out) in row[..width].iter_mut().enumerate() {
-                *out = match j {
-                    _ if is_silent(i) => T::ZERO,
-                    j if j < x.ncols() => x[(i, j)],
-                    _ => T::ONE,
-                };
-            }
-        }
-        for (k, j) in pairs {
-            for (i, (row, out)) in all.chunks_exact(stride).zip(scaled.chunks_exact_mut(stride)).enumerate() {
-                let second = second(i, k, j);
-                for (out, &x) in out[..width].iter_mut().zip(row) {
-                    *out = second * x;
-                }
-            }
-            let dst = matrix.as_mut().submatrix_mut(k * width, j * width, width, width);
-            let a = rows_of(scaled, width, rows, stride).transpose();
-            self.product(Product { dst, held, a, b: rows_of(all, width, rows, stride), next: None });
-        }
-    }
-
-    /// The second derivative of the losses in the space of the scores, along the direction or on the diagonal, in the
-    /// direction's place; probabilities in that of the scores.
-    fn curve(&self, x: Rows<'_, T>, block: &mut BlockData<'_, T>, room: &mut [T], curve: Curve) {
-        match self.direction {
-            Some(direction) => self.linear(x, direction, block.direction, room, None),
-            None => block.direction.fill(T::ONE),
-        }
-        self.scores(x, block, room, None);
-        let rows = x.samples();
-        self.softmax(block, Want::Probabilities, None);
-        let PerSample { coefficient, top, tail, total, .. } = &block.per_sample;
-        let curvature = Curvature {
-            scores: self.view(block.scores, rows),
-            direction: block.direction,
-            bend: (!block.bends.is_empty()).then_some(Bend {
-                slopes: block.slopes,
-                bends: block.bends,
-                targets: block.targets,
-            }),
-            z_loss: self.options.z_loss,
-            curve,
-            coefficient,
-            top,
-            tail,
-            total: (!block.targets.is_empty()).then_some(&**total),
-        };
-        T::run_curvature(curvature, self.level);
-    }
-
     /// Whether samples have weights of their own.
     fn weighs(&self) -> bool {
         self.targets.is_some()
@@ -438,11 +272,11 @@ impl<'a, T: Real> Problem<'a, T> {
             Some(Kind::Labels(labels)) => labels.copy_to(samples.clone(), block.labels),
             Some(Kind::Soft(_)) => block.labels.fill(0),
         }
-        if self.weighs() {
+        if let Some(out) = &mut block.weights {
             match self.weights {
-                None => block.weights.fill(1.0),
+                None => out.fill(1.0),
                 Some(weights) => {
-                    for (out, weight) in block.weights.iter_mut().zip(&weights[samples.clone()]) {
+                    for (out, weight) in out.iter_mut().zip(&weights[samples.clone()]) {
                         *out = weight.to_f64();
                     }
                 }
@@ -450,25 +284,23 @@ impl<'a, T: Real> Problem<'a, T> {
             if let (Some(Kind::Labels(labels)), Some(ignore)) =
                 (self.targets.map(|targets| targets.kind()), self.options.ignore_label)
             {
-                labels.for_each_equal(samples.clone(), ignore, |i| {
-                    (block.labels[i], block.weights[i]) = (0, 0.0)
-                });
+                labels.for_each_equal(samples.clone(), ignore, |i| (block.labels[i], out[i]) = (0, 0.0));
             }
             if self.weighs_labels() {
-                for (weight, &label) in block.weights.iter_mut().zip(&*block.labels) {
+                for (weight, &label) in out.iter_mut().zip(&*block.labels) {
                     *weight *= self.options.class_weight(label as usize);
                 }
             }
         }
-        if !block.targets.is_empty() {
-            self.prepare_targets(samples, block);
+        if let Some(out) = &mut block.targets {
+            self.prepare_targets(samples, block.labels, out);
         }
     }
 
     /// The targets of some samples for all classes, smoothed and weighted.
-    fn prepare_targets(&self, samples: Range<usize>, block: &mut BlockData<'_, T>) {
+    fn prepare_targets(&self, samples: Range<usize>, labels: &[u32], out: &mut [T]) {
         let classes = self.classes();
-        let mut out = self.matrix(block.targets, samples.len());
+        let mut out = self.matrix(out, samples.len());
         // Linear in what is given: 0 or 1, or anything between.
         let at = |class: usize, share: f64| self.options.target(class, share, classes);
         match self.targets.map(|targets| targets.kind()) {
@@ -488,7 +320,7 @@ impl<'a, T: Real> Problem<'a, T> {
                 for class in 0..classes {
                     out.as_mut().col_mut(class).fill(T::from_f64(self.label_target(class, false)));
                 }
-                for (i, &label) in block.labels.iter().enumerate() {
+                for (i, &label) in labels.iter().enumerate() {
                     out[(i, label as usize)] = T::from_f64(self.label_target(label as usize, true));
                 }
             }
@@ -530,40 +362,37 @@ impl<'a, T: Real> Problem<'a, T> {
             Data::Sparse(x) => (Rows::Sparse { x, start: samples.start, count: samples.len() }, room),
             #[cfg(feature = "half")]
             Data::Half(x) => {
-                let stride = self.features_stride();
-                let (copy, room) = room.split_at_mut(stride * samples.len());
-                let features = self.features.features();
-                for (out, sample) in copy.chunks_exact_mut(stride).zip(samples.clone()) {
-                    x.widen(sample, &mut out[..features]);
-                }
-                (Rows::Dense(rows_of(copy, features, samples.len(), stride)), room)
+                let widen = |i, out: &mut [T]| x.widen(samples.start + i, out);
+                let (copy, room) = self.copy_rows(samples.len(), self.features.features(), room, widen);
+                (Rows::Dense(copy), room)
             }
             Data::Dense(x) => {
                 let x = x.subrows(samples.start, samples.len());
-                if self.copies_features() {
-                    self.copy_features(x, room, |x| x)
-                } else {
-                    (Rows::Dense(x), room)
+                if !self.copies_features() {
+                    return (Rows::Dense(x), room);
                 }
+                let (copy, room) = self.copy_rows(x.nrows(), x.ncols(), room, |i, out| {
+                    out.iter_mut().zip(x.row(i).iter()).for_each(|(out, &x)| *out = x);
+                });
+                (Rows::Dense(copy), room)
             }
         }
     }
 
-    /// f of features, sample by sample.
-    fn copy_features<'s>(
+    /// A matrix of contiguous rows, each made by `make`, and what is left of the room.
+    fn copy_rows<'s>(
         &self,
-        x: MatRef<'_, T>,
+        rows: usize,
+        columns: usize,
         room: &'s mut [T],
-        f: impl Fn(T) -> T,
-    ) -> (Rows<'s, T>, &'s mut [T]) {
+        make: impl Fn(usize, &mut [T]),
+    ) -> (MatRef<'s, T>, &'s mut [T]) {
         let stride = self.features_stride();
-        let (copy, room) = room.split_at_mut(stride * x.nrows());
-        for (out, x) in copy.chunks_exact_mut(stride).zip(x.row_iter()) {
-            for (out, &x) in out.iter_mut().zip(x.iter()) {
-                *out = f(x);
-            }
+        let (copy, room) = room.split_at_mut(stride * rows);
+        for (i, out) in copy.chunks_exact_mut(stride).enumerate() {
+            make(i, &mut out[..columns]);
         }
-        (Rows::Dense(rows_of(copy, x.ncols(), x.nrows(), stride)), room)
+        (MatRef::from_column_major_slice_with_stride(copy, columns, rows, stride).transpose(), room)
     }
 
     /// Z = X Θ of a block, transformed.
@@ -586,20 +415,26 @@ impl<'a, T: Real> Problem<'a, T> {
                 temperature: self.options.temperature,
                 soft_cap: self.options.soft_cap.map(|cap| SoftCap {
                     cap,
-                    slopes: (!block.slopes.is_empty()).then_some(&mut *block.slopes),
-                    bends: (!block.bends.is_empty()).then_some(&mut *block.bends),
+                    slopes: block.slopes.as_deref_mut(),
+                    bends: block.bends.as_deref_mut(),
                 }),
-                direction: (!block.direction.is_empty()).then_some(&mut *block.direction),
+                direction: block.direction.as_deref_mut(),
             };
             T::run_transform(transform, self.level);
         }
         // Where a residual is 0, what it is multiplied by must be finite.
-        for sample in silent(self.weighs().then_some(&*block.weights)) {
-            for plane in [&mut *block.slopes, &mut *block.direction, &mut *block.bends] {
-                if !plane.is_empty() {
-                    self.matrix(plane, samples).row_mut(sample).fill(T::ZERO);
-                }
+        let planes = [&mut block.slopes, &mut block.direction, &mut block.bends];
+        for plane in planes.into_iter().filter_map(|plane| plane.as_deref_mut()) {
+            for sample in silent(block.weights.as_deref()) {
+                self.matrix(plane, samples).row_mut(sample).fill(T::ZERO);
             }
+        }
+    }
+
+    /// From a derivative in the space of the transformed scores, in the scores' place, to one in that of the scores.
+    fn chain(&self, block: &mut BlockData<'_, T>) {
+        if let Some(by) = block.slopes.as_deref() {
+            T::run_multiply(Multiply { x: block.scores, by }, self.level);
         }
     }
 
@@ -661,9 +496,9 @@ impl<'a, T: Real> Problem<'a, T> {
         let BlockData { scores, targets, per_sample, labels, weights, .. } = block;
         let residual = Residual {
             scores: self.view(scores, labels.len()),
-            target: if targets.is_empty() { Target::Label } else { Target::Soft(targets) },
+            target: targets.as_deref().map_or(Target::Label, Target::Soft),
             labels,
-            weights: self.weighs().then_some(&**weights),
+            weights: weights.as_deref(),
             // The derivative of the temperature is the same for all.
             divisor: self.divisor * self.options.temperature,
             z_loss: self.options.z_loss,
@@ -739,45 +574,11 @@ impl<'a, T: Real> Problem<'a, T> {
 
     fn product(&self, product: Product<'_, T>) {
         if self.plan.in_pieces() {
-            self.product_in_pieces(product, PIECE_DEPTH);
+            product.run_in_pieces(self.level, self.parallelism);
         } else {
             product.run(self.level);
         }
     }
-
-    /// A product, its result cut along its longer side into pieces that do not depend on who runs them.
-    fn product_in_pieces(&self, product: Product<'_, T>, depth: u32) {
-        let Product { dst, held, a, b, next } = product;
-        let (rows, cols) = dst.shape();
-        if depth == 0 || rows * cols * a.ncols() < PIECE_WORK {
-            return Product { dst, held, a, b, next }.run(self.level);
-        }
-        let again = |dst: MatMut<'_, T>, a: MatRef<'_, T>, b: MatRef<'_, T>| {
-            self.product_in_pieces(Product { dst, held, a, b, next: None }, depth - 1);
-        };
-        if rows > cols {
-            let half = (rows / 2).next_multiple_of(MAX_LANES).min(rows);
-            let (dst_0, dst_1) = dst.split_at_row_mut(half);
-            let (a_0, a_1) = a.split_at_row(half);
-            self.parallelism.join(|| again(dst_0, a_0, b), || again(dst_1, a_1, b));
-        } else {
-            let half = (cols / 2).next_multiple_of(MAX_LANES).min(cols);
-            let (dst_0, dst_1) = dst.split_at_col_mut(half);
-            let (b_0, b_1) = b.split_at_col(half);
-            self.parallelism.join(|| again(dst_0, a, b_0), || again(dst_1, a, b_1));
-        }
-    }
-}
-
-/// A product is split in two this often.
-const PIECE_DEPTH: u32 = 3;
-
-/// Multiply-adds below which a product is not split further.
-const PIECE_WORK: usize = 1 << 18;
-
-/// A matrix whose rows are so far apart.
-fn rows_of<T>(data: &[T], columns: usize, rows: usize, stride: usize) -> MatRef<'_, T> {
-    MatRef::from_column_major_slice_with_stride(data, columns, rows, stride).transpose()
 }
 
 /// The samples of weight 0.
@@ -806,92 +607,6 @@ fn unpoisoned<'a, T: Real>(
         rest.start = end;
         Some(start..end)
     })
-}
-
-/// [`kernel::softmax_residual`](crate::kernel::softmax_residual) at a level.
-pub(crate) fn residual_of_scores<T: Real>(
-    mut scores: MatMut<'_, T>,
-    targets: Targets<'_, T>,
-    level: SimdLevel,
-) -> Result<f64, Error> {
-    let mut total = 0.0;
-    for_scores(scores.shape(), targets, level, |problem, samples, block| {
-        let mut part = scores.as_mut().subrows_mut(samples.start, samples.len());
-        problem.matrix(block.scores, samples.len()).copy_from(part.as_ref());
-        total += problem.softmax(block, Want::Residual, None);
-        part.copy_from(problem.matrix(block.scores, samples.len()));
-    })?;
-    Ok(total)
-}
-
-/// [`kernel::sample_losses`](crate::kernel::sample_losses) at a level.
-pub(crate) fn losses_of_scores<T: Real>(
-    scores: MatRef<'_, T>,
-    targets: Targets<'_, T>,
-    losses: &mut [T],
-    log_sum_exp: &mut [T],
-    level: SimdLevel,
-) -> Result<f64, Error> {
-    for (operand, found) in [(Operand::Losses, losses.len()), (Operand::LogSumExp, log_sum_exp.len())] {
-        if found != scores.nrows() {
-            return Err(Error::SampleCount { features: scores.nrows(), operand, found });
-        }
-    }
-    let mut total = 0.0;
-    for_scores(scores.shape(), targets, level, |problem, samples, block| {
-        let part = scores.subrows(samples.start, samples.len());
-        problem.matrix(block.scores, samples.len()).copy_from(part);
-        total += problem.softmax(block, Want::Loss, Some(&mut losses[samples.clone()]));
-        let PerSample { top, tail, .. } = &block.per_sample;
-        for (out, (&top, &tail)) in log_sum_exp[samples].iter_mut().zip(top.iter().zip(&**tail)) {
-            *out = top + tail;
-        }
-    })?;
-    Ok(total)
-}
-
-/// Runs `work` on every block of scores that come from elsewhere, its labels and targets prepared.
-fn for_scores<T: Real>(
-    (samples, classes): (usize, usize),
-    targets: Targets<'_, T>,
-    level: SimdLevel,
-    mut work: impl FnMut(&Problem<'_, T>, Range<usize>, &mut BlockData<'_, T>),
-) -> Result<(), Error> {
-    if targets.samples() != samples {
-        let found = targets.samples();
-        return Err(Error::SampleCount { features: samples, operand: Operand::Targets, found });
-    }
-    check_scores(samples, classes)?;
-    targets.check_all(classes)?;
-
-    let options = Options::default();
-    let planes = 1 + planes(&options, Some(targets), Task::Value).iter().filter(|&&used| used).count();
-    let storage = Storage::RowMajor;
-    let shape = Shape { samples, features: 0, classes, planes, size: size_of::<T>(), storage };
-    let no_theta = MatRef::from_column_major_slice(&[], 0, classes);
-    let problem = Problem {
-        features: MatRef::from_column_major_slice(&[], samples, 0).into(),
-        theta: Linear::new(no_theta, 0),
-        direction: None,
-        targets: Some(targets),
-        weights: None,
-        options: &options,
-        divisor: 1.0,
-        task: Task::Value,
-        level,
-        plan: Plan::new(shape, None),
-        parallelism: Parallelism::Serial,
-    };
-    let sizes = problem.sizes();
-    let mut scratch = BlockScratch::new();
-    scratch.reserve(&sizes)?;
-    for block in 0..problem.plan.blocks() {
-        let samples = problem.plan.samples_of(block..block + 1);
-        let (mut block, _) = scratch.data(&sizes, samples.len());
-        problem.prepare(samples.clone(), &mut block);
-        work(&problem, samples, &mut block);
-    }
-    Ok(())
 }
 
 /// Whether there are classes, and scores can be counted.

@@ -97,7 +97,7 @@ pub enum Error {
     },
     /// The mean is asked for and the weights sum to 0 (as of no samples), or beyond the largest f64.
     TotalWeight {
-        /// Number of samples.
+        /// Number of samples; 0 from [`Accumulator::finish`](crate::Accumulator::finish), which does not know it.
         samples: usize,
         /// Their total weight.
         total: f64,

@@ -1,6 +1,7 @@
 //! Matrix products: narrow ones on this crate's own kernels, the rest by faer. The only file that names faer's product.
 
-use crate::kernel::{Dot, Outer, Real, SimdLevel};
+use crate::kernel::{Dot, MAX_LANES, Outer, Real, SimdLevel};
+use crate::schedule::Parallelism;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 
@@ -40,4 +41,38 @@ impl<T: Real> Product<'_, T> {
             matmul(self.dst, accum, self.a, self.b, T::ONE, Par::Seq);
         }
     }
+
+    /// Carries it out on all threads, its result cut along its longer side into pieces that do not depend on who runs
+    /// them.
+    pub(crate) fn run_in_pieces(self, level: SimdLevel, parallelism: Parallelism) {
+        self.cut(level, parallelism, PIECE_DEPTH);
+    }
+
+    fn cut(self, level: SimdLevel, parallelism: Parallelism, depth: u32) {
+        let Self { dst, held, a, b, next } = self;
+        let (rows, cols) = dst.shape();
+        if depth == 0 || rows * cols * a.ncols() < PIECE_WORK {
+            return Product { dst, held, a, b, next }.run(level);
+        }
+        let again = |dst: MatMut<'_, T>, a: MatRef<'_, T>, b: MatRef<'_, T>| {
+            Product { dst, held, a, b, next: None }.cut(level, parallelism, depth - 1);
+        };
+        if rows > cols {
+            let half = (rows / 2).next_multiple_of(MAX_LANES).min(rows);
+            let (dst_0, dst_1) = dst.split_at_row_mut(half);
+            let (a_0, a_1) = a.split_at_row(half);
+            parallelism.join(|| again(dst_0, a_0, b), || again(dst_1, a_1, b));
+        } else {
+            let half = (cols / 2).next_multiple_of(MAX_LANES).min(cols);
+            let (dst_0, dst_1) = dst.split_at_col_mut(half);
+            let (b_0, b_1) = b.split_at_col(half);
+            parallelism.join(|| again(dst_0, a, b_0), || again(dst_1, a, b_1));
+        }
+    }
 }
+
+/// A product is split in two this often.
+const PIECE_DEPTH: u32 = 3;
+
+/// Multiply-adds below which a product is not split further.
+const PIECE_WORK: usize = 1 << 18;

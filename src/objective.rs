@@ -1,13 +1,13 @@
 //! The interface: what can be asked of a batch and a Θ, and how it is done. Start reading here.
 
 use crate::accumulator::Accumulator;
-use crate::batch::{Batch, Data, Features, Targets};
-use crate::block::{Gradient, Linear, Problem, Task, check_scores, planes};
+use crate::batch::{Batch, Features, Targets};
+use crate::block::{Gradient, Linear, Problem, Task, check_scores};
 use crate::error::{Error, Operand};
 use crate::gemm::Destination;
 use crate::kernel::{Real, SimdLevel};
 use crate::options::Options;
-use crate::schedule::{ByBlock, ByGroup, Parallelism, Plan, Run, Shape, Storage};
+use crate::schedule::{ByBlock, ByGroup, Parallelism, Run};
 use crate::workspace::{Parts, Workspace};
 use faer::{MatMut, MatRef, unzip, zip};
 
@@ -269,9 +269,8 @@ impl Objective {
         let divisor = self.check(batch, theta)?;
         check_output(Operand::Direction, theta.shape(), direction.shape())?;
         check_output(Operand::HessianProduct, theta.shape(), out.shape())?;
-        let mut problem = self.problem(batch.features(), theta, Some(batch.targets()), Task::HessianProduct);
+        let mut problem = self.problem_of(batch, theta, Task::HessianProduct, divisor);
         problem.direction = Some(Linear::new(direction, batch.features().features()));
-        let problem = problem.of(batch, divisor);
         run_blocks(problem, out.as_mut(), None, Destination::Replace, workspace)?;
         self.add_penalised(batch, out, direction);
         Ok(())
@@ -291,8 +290,7 @@ impl Objective {
     ) -> Result<(), Error> {
         let divisor = self.check(batch, theta)?;
         check_output(Operand::HessianDiagonal, theta.shape(), out.shape())?;
-        let problem = self.problem(batch.features(), theta, Some(batch.targets()), Task::HessianDiagonal);
-        let problem = problem.of(batch, divisor);
+        let problem = self.problem_of(batch, theta, Task::HessianDiagonal, divisor);
         run_blocks(problem, out.as_mut(), None, Destination::Replace, workspace)?;
         if self.options.l2 > 0.0 {
             let mut penalised = out.subrows_mut(0, batch.features().features());
@@ -319,8 +317,7 @@ impl Objective {
         let (rows, classes) = theta.shape();
         let size = rows.saturating_mul(classes);
         check_output(Operand::Hessian, (size, size), out.shape())?;
-        let mut problem = self.problem(batch.features(), theta, Some(batch.targets()), Task::Hessian);
-        problem = problem.of(batch, divisor);
+        let mut problem = self.problem_of(batch, theta, Task::Hessian, divisor);
         problem.plan = problem.plan.with_one_group();
         run_blocks(problem, out.as_mut(), None, Destination::Replace, workspace)?;
         let features = batch.features().features();
@@ -418,8 +415,7 @@ impl Objective {
     ) -> Result<(), Error> {
         self.check_batch(batch, theta)?;
         check_output(Operand::Accumulator, theta.shape(), accumulator.gradient.shape())?;
-        let problem =
-            self.problem(batch.features(), theta, Some(batch.targets()), Task::Value).of(batch, 1.0);
+        let problem = self.problem_of(batch, theta, Task::Value, 1.0);
         let gradient = accumulator.gradient.as_mut();
         let loss = run_blocks(problem, gradient, None, Destination::Add, workspace)?;
         accumulator.loss += loss;
@@ -461,8 +457,7 @@ impl Objective {
             let expected = (batch.samples(), batch.features().features());
             check_output(Operand::InputGradient, expected, out.shape())?;
         }
-        let problem =
-            self.problem(batch.features(), theta, Some(batch.targets()), Task::Value).of(batch, divisor);
+        let problem = self.problem_of(batch, theta, Task::Value, divisor);
         let (out, held) = (gradient.as_mut(), Destination::Replace);
         let loss = run_blocks(problem, out, input_gradient, held, workspace)?;
         self.add_penalised(batch, gradient, theta);
@@ -480,8 +475,7 @@ impl Objective {
         if let Some(losses) = &sample_losses {
             check_count(batch.samples(), Operand::Losses, losses.len())?;
         }
-        let problem =
-            self.problem(batch.features(), theta, Some(batch.targets()), Task::Value).of(batch, divisor);
+        let problem = self.problem_of(batch, theta, Task::Value, divisor);
         let Parts { run, problem, losses, .. } = workspace.reserve(problem)?;
         run.for_each_block((ByBlock(losses), sample_losses), &|samples, (loss, sample_losses), scratch| {
             loss.0[0] = problem.loss(samples, scratch, sample_losses);
@@ -523,6 +517,18 @@ impl Objective {
         self.options.check(theta.ncols())
     }
 
+    /// What can be computed of a batch.
+    fn problem_of<'a, T: Real>(
+        &'a self,
+        batch: &Batch<'a, T>,
+        theta: MatRef<'a, T>,
+        task: Task,
+        divisor: f64,
+    ) -> Problem<'a, T> {
+        let problem = self.problem(batch.features(), theta, Some(batch.targets()), task);
+        problem.weighted(batch.weights(), divisor)
+    }
+
     /// What can be computed of features with perhaps targets.
     fn problem<'a, T: Real>(
         &'a self,
@@ -531,32 +537,9 @@ impl Objective {
         targets: Option<Targets<'a, T>>,
         task: Task,
     ) -> Problem<'a, T> {
-        let (samples, n) = (features.samples(), features.features());
-        let storage = match features.data() {
-            Data::Sparse(x) => Storage::Sparse { entries: x.entries() },
-            Data::Dense(x) if x.row_stride().unsigned_abs() < x.col_stride().unsigned_abs() => {
-                Storage::ColumnMajor
-            }
-            _ => Storage::RowMajor,
-        };
-        let planes = 1 + planes(&self.options, targets, task).iter().filter(|&&used| used).count();
-        let (classes, size) = (theta.ncols(), size_of::<T>());
-        let shape = Shape { samples, features: n, classes, planes, size, storage };
-        let plan = Plan::new(shape, self.block_bytes);
-        Problem {
-            features,
-            theta: Linear::new(theta, n),
-            direction: None,
-            targets,
-            weights: None,
-            options: &self.options,
-            divisor: 1.0,
-            task,
-            level: self.level.unwrap_or_else(SimdLevel::best),
-            plan,
-            // A problem too small to gain from threads stays on the caller's.
-            parallelism: if plan.is_parallel() { self.parallelism } else { Parallelism::Serial },
-        }
+        let level = self.level.unwrap_or_else(SimdLevel::best);
+        let (options, parallelism, block_bytes) = (&self.options, self.parallelism, self.block_bytes);
+        Problem::new(features, theta, targets, options, task, level, parallelism, block_bytes)
     }
 }
 
@@ -589,7 +572,7 @@ pub fn loss_and_gradient<'a, T: Real>(
 /// row a sample of they write too.
 fn run_blocks<'a, T: Real>(
     mut problem: Problem<'a, T>,
-    mut out: MatMut<'_, T>,
+    out: MatMut<'_, T>,
     by_sample: Option<MatMut<'_, T>>,
     held: Destination,
     workspace: &'a mut Workspace<T>,
@@ -598,9 +581,6 @@ fn run_blocks<'a, T: Real>(
         problem.plan = problem.plan.with_partials(out.row_stride() == 1);
     }
     let Parts { run, problem, partials, losses } = workspace.reserve(problem)?;
-    if problem.features.samples() == 0 && held == Destination::Replace {
-        out.fill(T::ZERO);
-    }
     match partials {
         None => run_groups(&run, &problem, ByGroup::of(out), by_sample, held, losses),
         Some(mut partials) => {
@@ -623,6 +603,9 @@ fn run_groups<T: Real>(
     let out = (matrices, (ByBlock(losses), by_sample));
     run.for_each_group(out, &|blocks, (mut group, (losses, mut by_sample)), scratch| {
         let mut held = held;
+        if blocks.is_empty() && held == Destination::Replace {
+            group.matrices.fill(T::ZERO);
+        }
         for (block, loss) in blocks.zip(losses.0) {
             let samples = problem.plan.samples_of(block..block + 1);
             let matrix = Gradient { matrix: group.matrices.as_mut(), held };

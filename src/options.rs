@@ -4,25 +4,25 @@ use crate::error::{Error, Parameter};
 use crate::kernel::Real;
 use faer::{MatMut, MatRef, unzip, zip};
 
-/// The options that change the value of the loss. Each is unused by default.
+/// The options of an [`Objective`](crate::Objective) that change the value of the loss. Each is unused by default.
 #[derive(Clone, Debug)]
-pub(crate) struct Options {
+pub struct Options {
     /// Whether the last row of Θ is the intercept.
-    pub(crate) intercept: bool,
+    pub intercept: bool,
     /// λ of ½·λ‖Θ‖².
-    pub(crate) l2: f64,
+    pub l2: f64,
     /// α: targets become (1 − α)·t + α/K.
-    pub(crate) label_smoothing: f64,
+    pub label_smoothing: f64,
     /// One a class, or none for 1.
-    pub(crate) class_weights: Option<Vec<f64>>,
+    pub class_weights: Option<Vec<f64>>,
     /// The label of samples that count for nothing.
-    pub(crate) ignore_label: Option<i64>,
+    pub ignore_label: Option<i64>,
     /// Scores are divided by it.
-    pub(crate) temperature: f64,
+    pub temperature: f64,
     /// Scores become cap·tanh(score / cap), before the temperature.
-    pub(crate) soft_cap: Option<f64>,
+    pub soft_cap: Option<f64>,
     /// ζ of ζ·(log-sum-exp)².
-    pub(crate) z_loss: f64,
+    pub z_loss: f64,
 }
 
 impl Default for Options {

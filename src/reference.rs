@@ -3,6 +3,8 @@
 //! Everything is in f64, sample by sample, without blocks, SIMD or threads. The formulas are those that do not cancel,
 //! so that the results are accurate; the special values are those of the crate.
 
+pub use crate::options::Options;
+
 use crate::kernel::Real;
 use faer::{Mat, MatRef};
 
@@ -60,37 +62,6 @@ pub fn loss_and_gradient<T: Real>(
     (loss, gradient)
 }
 
-/// The options of an [`Objective`](crate::Objective), plainly.
-#[derive(Clone, Debug)]
-#[allow(missing_docs, reason = "they are those of `Objective`, by name")]
-pub struct Options {
-    pub mean: bool,
-    pub intercept: bool,
-    pub l2: f64,
-    pub label_smoothing: f64,
-    pub class_weights: Option<Vec<f64>>,
-    pub ignore_label: Option<i64>,
-    pub temperature: f64,
-    pub soft_cap: Option<f64>,
-    pub z_loss: f64,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            mean: false,
-            intercept: false,
-            l2: 0.0,
-            label_smoothing: 0.0,
-            class_weights: None,
-            ignore_label: None,
-            temperature: 1.0,
-            soft_cap: None,
-            z_loss: 0.0,
-        }
-    }
-}
-
 /// Targets of [`evaluate`].
 #[derive(Clone, Debug)]
 pub enum Targets {
@@ -115,13 +86,15 @@ pub struct Evaluation {
     pub hessian: Mat<f64>,
 }
 
-/// J with all options, and its derivatives, by the formulas of [`Objective`](crate::Objective)'s documentation.
+/// J with all options, the sum or the mean of the losses, and its derivatives, by the formulas of
+/// [`Objective`](crate::Objective)'s documentation.
 pub fn evaluate(
     x: MatRef<'_, f64>,
     targets: &Targets,
     weights: Option<&[f64]>,
     theta: MatRef<'_, f64>,
     options: &Options,
+    mean: bool,
 ) -> Evaluation {
     let (m, n) = x.shape();
     let (rows, classes) = theta.shape();
@@ -137,7 +110,7 @@ pub fn evaluate(
             Targets::Soft(_) => weight(i),
         })
         .sum();
-    let divisor = if options.mean { total } else { 1.0 };
+    let divisor = if mean { total } else { 1.0 };
 
     let mut all = Evaluation {
         loss: 0.0,

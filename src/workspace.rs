@@ -143,10 +143,23 @@ pub(crate) struct Sizes {
     pub(crate) rows: usize,
     /// One number a score.
     pub(crate) plane: usize,
-    /// Which planes there are beside the scores, in the order of [`BlockData`].
-    pub(crate) planes: [bool; 4],
+    /// Which planes there are beside the scores.
+    pub(crate) planes: Planes,
+    /// Whether samples have weights.
+    pub(crate) weights: bool,
     /// Copies of the features.
     pub(crate) features: usize,
+}
+
+/// Which planes a block has beside its scores, in the order of [`BlockData`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Planes(pub(crate) [bool; 4]);
+
+impl Planes {
+    /// How many, that of the scores included.
+    pub(crate) fn count(self) -> usize {
+        1 + self.0.into_iter().filter(|&used| used).count()
+    }
 }
 
 impl Sizes {
@@ -156,20 +169,21 @@ impl Sizes {
     }
 }
 
-/// Scratch of a block, by use. Slices of what a problem does not use are empty.
+/// Scratch of a block, by use: None where a problem has none.
 pub(crate) struct BlockData<'a, T> {
     pub(crate) scores: &'a mut [T],
     /// Targets of all classes, in the order of the scores, as are the next three.
-    pub(crate) targets: &'a mut [T],
+    pub(crate) targets: Option<&'a mut [T]>,
     /// Derivative of the scores' transform.
-    pub(crate) slopes: &'a mut [T],
+    pub(crate) slopes: Option<&'a mut [T]>,
     /// Scores of a direction.
-    pub(crate) direction: &'a mut [T],
+    pub(crate) direction: Option<&'a mut [T]>,
     /// Second derivative of the scores' transform, along the direction.
-    pub(crate) bends: &'a mut [T],
+    pub(crate) bends: Option<&'a mut [T]>,
     pub(crate) per_sample: PerSample<'a, T>,
     pub(crate) labels: &'a mut [u32],
-    pub(crate) weights: &'a mut [f64],
+    /// Of the samples, where they are not all 1.
+    pub(crate) weights: Option<&'a mut [f64]>,
 }
 
 impl<T: Real> BlockScratch<T> {
@@ -192,24 +206,23 @@ impl<T: Real> BlockScratch<T> {
     }
 
     pub(crate) fn reserve(&mut self, sizes: &Sizes) -> Result<(), Error> {
-        let planes = 1 + sizes.planes.iter().filter(|&&used| used).count();
-        aligned(&mut self.planes, sizes.plane.saturating_mul(planes))?;
+        aligned(&mut self.planes, sizes.plane.saturating_mul(sizes.planes.count()))?;
         aligned(&mut self.per_sample, PER_SAMPLE * sizes.padded())?;
         aligned(&mut self.features, sizes.features)?;
         grow(&mut self.labels, sizes.rows, 0)?;
-        grow(&mut self.weights, sizes.rows, 0.0)
+        grow(&mut self.weights, if sizes.weights { sizes.rows } else { 0 }, 0.0)
     }
 
     /// What there is for a block of `rows` samples, and room for copies of its features.
     pub(crate) fn data(&mut self, sizes: &Sizes, rows: usize) -> (BlockData<'_, T>, &mut [T]) {
         let mut planes = aligned_again(&mut self.planes);
-        let mut next = |used: bool| {
-            let (plane, rest) = core::mem::take(&mut planes).split_at_mut(if used { sizes.plane } else { 0 });
+        let mut next = || {
+            let (plane, rest) = core::mem::take(&mut planes).split_at_mut(sizes.plane);
             planes = rest;
             plane
         };
-        let scores = next(true);
-        let [targets, slopes, direction, bends] = sizes.planes.map(next);
+        let scores = next();
+        let [targets, slopes, direction, bends] = sizes.planes.0.map(|used| used.then(&mut next));
         let padded = rows.next_multiple_of(MAX_LANES);
         let per_sample = &mut aligned_again(&mut self.per_sample)[..PER_SAMPLE * padded];
         let (label_score, rest) = per_sample.split_at_mut(padded);
@@ -224,7 +237,7 @@ impl<T: Real> BlockScratch<T> {
             bends,
             per_sample: PerSample { label_score, coefficient, top, tail, total },
             labels: &mut self.labels[..rows],
-            weights: &mut self.weights[..rows],
+            weights: sizes.weights.then(|| &mut self.weights[..rows]),
         };
         (block, &mut aligned_again(&mut self.features)[..sizes.features])
     }

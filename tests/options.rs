@@ -98,6 +98,14 @@ impl<T: Float> Stored<T> {
             }
         }
     }
+
+    fn features(&self) -> Features<'_, T> {
+        match self {
+            Self::Dense(x) => x.into(),
+            Self::U32(x) => x.into(),
+            Self::Usize(x) => x.as_ref().into(),
+        }
+    }
 }
 
 /// A problem with some options on, as this crate sees it and as the reference does.
@@ -109,6 +117,7 @@ struct Case<T> {
     soft: Option<Mat<T>>,
     weights: Option<Vec<T>>,
     options: reference::Options,
+    mean: bool,
     objective: Objective,
 }
 
@@ -137,7 +146,6 @@ impl<T: Float> Case<T> {
         });
         let class_weights: Vec<f64> = (0..k).map(|_| quarters(&mut random)).collect();
         let options = reference::Options {
-            mean: on(Mean),
             intercept: on(Intercept),
             l2: if on(L2) { 0.75 } else { 0.0 },
             label_smoothing: if on(Smoothing) { 0.25 } else { 0.0 },
@@ -148,7 +156,7 @@ impl<T: Float> Case<T> {
             z_loss: if on(ZLoss) { 0.125 } else { 0.0 },
         };
         let mut objective = Objective::default()
-            .reduction(if options.mean { Reduction::Mean } else { Reduction::Sum })
+            .reduction(if on(Mean) { Reduction::Mean } else { Reduction::Sum })
             .intercept(options.intercept)
             .l2(options.l2)
             .label_smoothing(options.label_smoothing)
@@ -175,16 +183,13 @@ impl<T: Float> Case<T> {
             soft,
             weights: on(SampleWeights).then(|| (0..m).map(|_| T::of(quarters(&mut random))).collect()),
             options,
+            mean: on(Mean),
             objective,
         }
     }
 
     fn batch<'a>(&'a self, samples: Range<usize>, x: &'a Stored<T>) -> Batch<'a, T> {
-        let x: Features<'a, T> = match x {
-            Stored::Dense(x) => x.into(),
-            Stored::U32(x) => x.into(),
-            Stored::Usize(x) => x.as_ref().into(),
-        };
+        let x = x.features();
         let batch = match &self.soft {
             None => Batch::new(x, &self.labels[samples.clone()]),
             Some(soft) => Batch::new(x, soft.subrows(samples.start, samples.len())),
@@ -202,7 +207,14 @@ impl<T: Float> Case<T> {
         };
         let weights: Option<Vec<f64>> =
             self.weights.as_ref().map(|weights| weights.iter().map(|w| w.value()).collect());
-        evaluate(wide(self.x.as_ref()).as_ref(), &targets, weights.as_deref(), theta, &self.options)
+        evaluate(
+            wide(self.x.as_ref()).as_ref(),
+            &targets,
+            weights.as_deref(),
+            theta,
+            &self.options,
+            self.mean,
+        )
     }
 }
 
@@ -233,13 +245,33 @@ fn one(x: f64) -> Mat<f64> {
     Mat::full(1, 1, x)
 }
 
+/// A workspace in which an earlier evaluation left nothing but NaN.
+fn worn<T: Float>() -> Workspace<T> {
+    let (m, n, k) = (40, 30, 210);
+    let nan = Mat::full(m, n, T::of(f64::NAN));
+    let theta = Mat::full(n, k, T::of(f64::NAN));
+    let labels = vec![0_u8; m];
+    let mut workspace = Workspace::new();
+    let objective = Objective::default().soft_cap(1.0).label_smoothing(0.5);
+    for storage in STORAGES {
+        let stored = Stored::new(nan.as_ref(), storage);
+        let batch = Batch::new(stored.features(), &labels).unwrap();
+        // Row-major, which gets a partial gradient.
+        let mut out = Mat::full(k, n, T::of(0.0));
+        let (theta, mut out) = (theta.as_ref(), out.as_mut().transpose_mut());
+        objective.loss_and_gradient(&batch, theta, out.as_mut(), &mut workspace).unwrap();
+        objective.hessian_product(&batch, theta, theta, out, &mut workspace).unwrap();
+    }
+    workspace
+}
+
 fn everything<T: Float>(case: &Case<T>, storage: Storage, objective: &Objective, what: &str) {
     let (m, n) = case.x.shape();
     let (rows, k) = case.theta.shape();
     let theta = case.theta.as_ref();
     let truth = case.reference(wide(theta).as_ref());
     let stored = Stored::new(case.x.as_ref(), storage);
-    let (batch, mut workspace) = (case.batch(0..m, &stored), Workspace::new());
+    let (batch, mut workspace) = (case.batch(0..m, &stored), worn());
     let nan = T::of(f64::NAN);
     let what = |output: &str| format!("{what}, {output}");
     let loss_near = |loss: f64, output: &str| {
@@ -286,7 +318,7 @@ fn everything<T: Float>(case: &Case<T>, storage: Storage, objective: &Objective,
     let accumulate = |samples: Range<usize>, accumulator: &mut Accumulator<T>| {
         let x = Stored::new(case.x.subrows(samples.start, samples.len()), storage);
         let batch = case.batch(samples, &x);
-        objective.accumulate(&batch, theta, accumulator, &mut Workspace::new()).unwrap();
+        objective.accumulate(&batch, theta, accumulator, &mut worn()).unwrap();
     };
     let (mut accumulator, mut other) = (Accumulator::new(rows, k), Accumulator::new(rows, k));
     accumulate(0..m / 3, &mut accumulator);

@@ -55,9 +55,31 @@ impl<T: Logarithm> WithSimd for Curvature<'_, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
-        match self.bend {
-            None => self.all(simd, Straight),
-            Some(bend) => self.all(simd, bend),
+        let lanes = Vector::<T, S>::COUNT;
+        let Scores { layout, stride, samples, classes, .. } = self.scores;
+        match layout {
+            Layout::ClassMajor => {
+                for start in (0..samples).step_by(lanes) {
+                    let shared = self.shared::<S>(
+                        #[inline(always)]
+                        |x| Vector::load(simd, &x[start..]),
+                    );
+                    let places =
+                        (0..classes).map(|class| Place { simd, at: class * stride + start, len: lanes });
+                    self.curve(shared, places);
+                }
+            }
+            Layout::SampleMajor => {
+                for sample in 0..samples {
+                    let shared = self.shared::<S>(
+                        #[inline(always)]
+                        |x| Vector::splat(simd, x[sample]),
+                    );
+                    let row = sample * stride..sample * stride + classes;
+                    let places = row.clone().step_by(lanes);
+                    self.curve(shared, places.map(|at| Place { simd, at, len: lanes.min(row.end - at) }));
+                }
+            }
         }
     }
 }
@@ -82,49 +104,6 @@ impl<S: Simd> Place<S> {
     }
 }
 
-/// What becomes of the derivative in the space of z, and what the transform adds to it.
-trait Through<T: Logarithm>: Copy {
-    /// f·straight + q·(M·p − t) of the classes at a place.
-    fn of<S: Simd>(
-        self,
-        straight: Vector<T, S>,
-        p: Vector<T, S>,
-        multiplier: Vector<T, S>,
-        place: Place<S>,
-    ) -> Vector<T, S>;
-}
-
-/// No transform that bends.
-#[derive(Clone, Copy)]
-struct Straight;
-
-impl<T: Logarithm> Through<T> for Straight {
-    #[inline(always)]
-    fn of<S: Simd>(
-        self,
-        straight: Vector<T, S>,
-        _: Vector<T, S>,
-        _: Vector<T, S>,
-        _: Place<S>,
-    ) -> Vector<T, S> {
-        straight
-    }
-}
-
-impl<T: Logarithm> Through<T> for Bend<'_, T> {
-    #[inline(always)]
-    fn of<S: Simd>(
-        self,
-        straight: Vector<T, S>,
-        p: Vector<T, S>,
-        multiplier: Vector<T, S>,
-        place: Place<S>,
-    ) -> Vector<T, S> {
-        let (slope, bend) = (place.load(self.slopes), place.load(self.bends));
-        slope * straight + bend * (multiplier * p - place.load(self.targets))
-    }
-}
-
 /// What a sample's classes share.
 #[derive(Clone, Copy)]
 struct Shared<T: Logarithm, S: Simd> {
@@ -140,24 +119,6 @@ struct Shared<T: Logarithm, S: Simd> {
 }
 
 impl<T: Logarithm> Curvature<'_, T> {
-    #[inline(always)]
-    fn all<S: Simd>(&mut self, simd: S, through: impl Through<T>) {
-        let lanes = Vector::<T, S>::COUNT;
-        let samples = self.scores.samples;
-        match self.scores.layout {
-            Layout::ClassMajor => {
-                for start in (0..samples).step_by(lanes) {
-                    self.group(simd, start, through);
-                }
-            }
-            Layout::SampleMajor => {
-                for sample in 0..samples {
-                    self.row(simd, sample, through);
-                }
-            }
-        }
-    }
-
     /// Of a register of samples, or one sample.
     #[inline(always)]
     fn shared<S: Simd>(&self, load: impl Fn(&[T]) -> Vector<T, S>) -> Shared<T, S> {
@@ -175,54 +136,26 @@ impl<T: Logarithm> Curvature<'_, T> {
         Shared { coefficient, multiplier, z_loss, mean: zero, own }
     }
 
-    /// Lanes across samples.
+    /// All classes of a register of samples, or of one sample.
     #[inline(always)]
-    fn group<S: Simd>(&mut self, simd: S, start: usize, through: impl Through<T>) {
-        let mut shared = self.shared::<S>(
-            #[inline(always)]
-            |x| Vector::load(simd, &x[start..]),
-        );
-        let (stride, classes) = (self.scores.stride, self.scores.classes);
-        let len = Vector::<T, S>::COUNT;
+    fn curve<S: Simd>(&mut self, mut shared: Shared<T, S>, places: impl Iterator<Item = Place<S>> + Clone) {
         if self.curve == Curve::Product {
-            for class in 0..classes {
-                let place = Place { simd, at: class * stride + start, len };
+            for place in places.clone() {
                 shared.mean = place.load(self.scores.data).mul_add(place.load(self.direction), shared.mean);
             }
-        }
-        for class in 0..classes {
-            self.curve_at(&shared, Place { simd, at: class * stride + start, len }, through);
-        }
-    }
-
-    /// Lanes across classes.
-    #[inline(always)]
-    fn row<S: Simd>(&mut self, simd: S, sample: usize, through: impl Through<T>) {
-        let mut shared = self.shared::<S>(
-            #[inline(always)]
-            |x| Vector::splat(simd, x[sample]),
-        );
-        let lanes = Vector::<T, S>::COUNT;
-        let start = sample * self.scores.stride;
-        let end = start + self.scores.classes;
-        if self.curve == Curve::Product {
-            for at in (start..end).step_by(lanes) {
-                let place = Place { simd, at, len: lanes.min(end - at) };
-                shared.mean = place.load(self.scores.data).mul_add(place.load(self.direction), shared.mean);
+            if self.scores.layout == Layout::SampleMajor {
+                shared.mean = shared.mean.constant(shared.mean.sum());
             }
-            shared.mean = Vector::splat(simd, shared.mean.sum());
         }
-        for at in (start..end).step_by(lanes) {
-            self.curve_at(&shared, Place { simd, at, len: lanes.min(end - at) }, through);
+        for place in places {
+            let (p, a) = (place.load(self.scores.data), place.load(self.direction));
+            let mean = shared.mean + shared.own * p * a;
+            let mut curved = p * (shared.multiplier * (a - mean) + shared.z_loss * mean);
+            if let Some(Bend { slopes, bends, targets }) = self.bend {
+                let by_z = shared.multiplier * p - place.load(targets);
+                curved = place.load(slopes) * curved + place.load(bends) * by_z;
+            }
+            place.store(shared.coefficient * curved, self.direction);
         }
-    }
-
-    #[inline(always)]
-    fn curve_at<S: Simd>(&mut self, shared: &Shared<T, S>, place: Place<S>, through: impl Through<T>) {
-        let (p, a) = (place.load(self.scores.data), place.load(self.direction));
-        let mean = shared.mean + shared.own * p * a;
-        let straight = p * (shared.multiplier * (a - mean) + shared.z_loss * mean);
-        let out = shared.coefficient * through.of(straight, p, shared.multiplier, place);
-        place.store(out, self.direction);
     }
 }

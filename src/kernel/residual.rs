@@ -281,7 +281,7 @@ fn label_residual<T: Logarithm, S: Simd, const N: usize>(
 
 /// Of samples with other targets: what turns e and t of a class into its residual.
 #[derive(Clone, Copy)]
-pub(crate) struct TargetResidual<T: Logarithm, S: Simd, const N: usize> {
+struct TargetResidual<T: Logarithm, S: Simd, const N: usize> {
     scale: Vector<T, S, N>,
     sum: Vector<T, S, N>,
     /// M.
@@ -536,6 +536,25 @@ const fn has_many_registers<S: Simd>() -> bool {
     !(S::IS_SCALAR && size_of::<S::f64s>() > size_of::<f64>())
 }
 
+/// Of a row whose anchor's score is −∞ now, so that its term in the sum is 0; unless the losses alone are wanted, the e
+/// replace the scores.
+#[inline(always)]
+fn row_sums<T: Logarithm, S: Simd>(
+    simd: S,
+    row: &mut [T],
+    top: T,
+    anchor_score: T,
+    z_loss: f64,
+    want: Want,
+) -> Sums<T, S, 1> {
+    let rest = if want == Want::Loss { exp_sum(simd, row, top) } else { exp_and_sum(simd, row, top) };
+    let [top, anchor_score, rest] = [top, anchor_score, rest].map(
+        #[inline(always)]
+        |x| Vector::splat(simd, x),
+    );
+    sums(top, anchor_score, rest, z_loss)
+}
+
 /// Lanes across classes: a sample with a label at a time.
 ///
 /// The label's score is taken out of the row first (−∞ in its place, so that its term in the sum is 0) and its residual
@@ -553,13 +572,7 @@ fn label_rows<T: Logarithm, S: Simd>(simd: S, block: &mut Residual<'_, T>) {
         let others = max_ignoring_nan(simd, row);
         let top = if others < label_score { label_score } else { others };
         let infinite = top == T::INFINITY && !has_nan(simd, row);
-        let rest = if *want == Want::Loss { exp_sum(simd, row, top) } else { exp_and_sum(simd, row, top) };
-        let sums = sums(
-            Vector::splat(simd, top),
-            Vector::splat(simd, label_score),
-            Vector::splat(simd, rest),
-            *z_loss,
-        );
+        let sums = row_sums(simd, row, top, label_score, *z_loss, *want);
         if *want == Want::Probabilities {
             if let Some(e) = row.get_mut(label as usize) {
                 *e = sums.at_anchor.first();
@@ -592,13 +605,7 @@ fn target_rows<T: Logarithm, S: Simd>(simd: S, block: &mut Residual<'_, T>, targ
         let (spread, total) = spread_and_total(simd, row, t, top);
         let anchor = position(row, top).unwrap_or(0);
         let anchor_score = core::mem::replace(&mut row[anchor], T::NEG_INFINITY);
-        let rest = if *want == Want::Loss { exp_sum(simd, row, top) } else { exp_and_sum(simd, row, top) };
-        let sums = sums(
-            Vector::splat(simd, top),
-            Vector::splat(simd, anchor_score),
-            Vector::splat(simd, rest),
-            *z_loss,
-        );
+        let sums = row_sums(simd, row, top, anchor_score, *z_loss, *want);
         if *want == Want::Probabilities {
             row[anchor] = sums.at_anchor.first();
             map(simd, row, Scale(Vector::splat(simd, T::ONE) / sums.sum));

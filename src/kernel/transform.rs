@@ -32,7 +32,7 @@ impl<T: Tangent> WithSimd for Transform<'_, T> {
         let Self { scores, temperature, soft_cap, mut direction } = self;
         let cool = Vector::<T, S>::splat(simd, T::from_f64(1.0 / temperature));
         match soft_cap {
-            Some(soft_cap) => capped(simd, scores, cool, soft_cap, direction),
+            Some(soft_cap) => capped(scores, cool, soft_cap, direction),
             None if temperature != 1.0 => {
                 map(simd, scores, Scale(cool));
                 if let Some(direction) = &mut direction {
@@ -44,60 +44,49 @@ impl<T: Tangent> WithSimd for Transform<'_, T> {
     }
 }
 
+/// Planes are made of whole registers.
 #[inline(always)]
 fn capped<T: Tangent, S: Simd>(
-    simd: S,
     scores: &mut [T],
     cool: Vector<T, S>,
-    soft_cap: SoftCap<'_, T>,
+    mut soft_cap: SoftCap<'_, T>,
     mut direction: Option<&mut [T]>,
 ) {
-    let SoftCap { cap, mut slopes, mut bends } = soft_cap;
-    let cool = Vector::<T, S, UNROLL>::repeat(cool);
-    let inverse = cool.constant(T::from_f64(1.0 / cap));
-    let bend = cool.constant(T::from_f64(-2.0 / cap));
-    let cap = cool.constant(T::from_f64(cap));
-    let width = UNROLL * Vector::<T, S>::COUNT;
-    for start in (0..scores.len()).step_by(width) {
-        let end = scores.len().min(start + width);
-        let (tanh, slope) = tanh_and_slope(load_some(simd, &scores[start..end]) * inverse);
-        store_some(cap * tanh * cool, &mut scores[start..end]);
-        if let Some(slopes) = &mut slopes {
-            store_some(slope, &mut slopes[start..end]);
-        }
-        if let Some(direction) = &mut direction {
-            let u = load_some(simd, &direction[start..end]);
-            store_some(slope * u * cool, &mut direction[start..end]);
-            if let Some(bends) = &mut bends {
-                store_some(bend * tanh * slope * u, &mut bends[start..end]);
-            }
-        }
+    let lanes = Vector::<T, S>::COUNT;
+    let mut start = 0;
+    while start + UNROLL * lanes <= scores.len() {
+        cap_at::<T, S, UNROLL>(start, scores, cool, &mut soft_cap, direction.as_deref_mut());
+        start += UNROLL * lanes;
+    }
+    while start < scores.len() {
+        cap_at::<T, S, 1>(start, scores, cool, &mut soft_cap, direction.as_deref_mut());
+        start += lanes;
     }
 }
 
-/// The first registers from a slice of at most as many, zeros behind.
 #[inline(always)]
-fn load_some<T: Tangent, S: Simd>(simd: S, x: &[T]) -> Vector<T, S, UNROLL> {
-    let lanes = Vector::<T, S>::COUNT;
-    if x.len() == UNROLL * lanes {
-        return Vector::load(simd, x);
+fn cap_at<T: Tangent, S: Simd, const N: usize>(
+    start: usize,
+    scores: &mut [T],
+    cool: Vector<T, S>,
+    SoftCap { cap, slopes, bends }: &mut SoftCap<'_, T>,
+    direction: Option<&mut [T]>,
+) {
+    let simd = cool.simd;
+    let cool = Vector::<T, S, N>::repeat(cool);
+    let inverse = cool.constant(T::from_f64(1.0 / *cap));
+    let bend = cool.constant(T::from_f64(-2.0 / *cap));
+    let (tanh, slope) = tanh_and_slope(Vector::<T, S, N>::load(simd, &scores[start..]) * inverse);
+    (cool.constant(T::from_f64(*cap)) * tanh * cool).store(&mut scores[start..]);
+    if let Some(slopes) = slopes {
+        slope.store(&mut slopes[start..]);
     }
-    let mut all = Vector::splat(simd, T::ZERO);
-    for (register, x) in all.registers.iter_mut().zip(x.chunks(lanes)) {
-        *register = Vector::load_padded(simd, x, T::ZERO).register();
-    }
-    all
-}
-
-/// The first registers to a slice of at most as many.
-#[inline(always)]
-fn store_some<T: Tangent, S: Simd>(v: Vector<T, S, UNROLL>, out: &mut [T]) {
-    let lanes = Vector::<T, S>::COUNT;
-    if out.len() == UNROLL * lanes {
-        return v.store(out);
-    }
-    for (i, out) in out.chunks_mut(lanes).enumerate() {
-        v.part(i).store_padded(out);
+    if let Some(direction) = direction {
+        let u = Vector::<T, S, N>::load(simd, &direction[start..]);
+        (slope * u * cool).store(&mut direction[start..]);
+        if let Some(bends) = bends {
+            (bend * tanh * slope * u).store(&mut bends[start..]);
+        }
     }
 }
 

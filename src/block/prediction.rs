@@ -1,0 +1,85 @@
+//! What the scores of a block predict.
+
+use super::Problem;
+use crate::kernel::{Real, Want};
+use crate::workspace::BlockScratch;
+use core::ops::Range;
+use faer::MatMut;
+
+impl<T: Real> Problem<'_, T> {
+    /// Probabilities of some samples.
+    pub(crate) fn probabilities(
+        &self,
+        samples: Range<usize>,
+        scratch: &mut BlockScratch<T>,
+        mut out: MatMut<'_, T>,
+    ) {
+        let (mut block, room) = scratch.data(&self.sizes(), samples.len());
+        self.prepare(samples.clone(), &mut block);
+        let (x, room) = self.block_features(samples.clone(), room);
+        self.scores(x, &mut block, room, None);
+        self.softmax(&mut block, Want::Probabilities, None);
+        out.copy_from(self.matrix(block.scores, samples.len()));
+    }
+
+    /// The class of the largest score of some samples, the lowest of several; NaN is never the largest.
+    pub(crate) fn predict(&self, samples: Range<usize>, scratch: &mut BlockScratch<T>, out: &mut [u32]) {
+        let (block, room) = scratch.data(&self.sizes(), samples.len());
+        let (x, room) = self.block_features(samples.clone(), room);
+        self.linear(x, self.theta, block.scores, room, None);
+        let scores = self.matrix(block.scores, samples.len());
+        for (i, label) in out.iter_mut().enumerate() {
+            let mut top = None;
+            *label = 0;
+            for class in 0..scores.ncols() {
+                let score = scores[(i, class)];
+                if top.map_or(!score.to_f64().is_nan(), |top| score > top) {
+                    top = Some(score);
+                    *label = class as u32;
+                }
+            }
+        }
+    }
+
+    /// The classes of the largest scores of some samples, and their probabilities: as many as `classes` has columns. Of
+    /// equal scores the lowest class first; NaN last.
+    pub(crate) fn top_k(
+        &self,
+        samples: Range<usize>,
+        scratch: &mut BlockScratch<T>,
+        mut classes: MatMut<'_, u32>,
+        mut probabilities: MatMut<'_, T>,
+    ) {
+        let (mut block, room) = scratch.data(&self.sizes(), samples.len());
+        self.prepare(samples.clone(), &mut block);
+        let (x, room) = self.block_features(samples.clone(), room);
+        // Before the transform, which keeps the order but may make scores equal.
+        self.linear(x, self.theta, block.scores, room, None);
+        let count = classes.ncols();
+        let scores = self.matrix(block.scores, samples.len());
+        let is_above = |a: T, b: T| a > b || (b.to_f64().is_nan() && !a.to_f64().is_nan());
+        for i in 0..samples.len() {
+            for class in 0..scores.ncols() {
+                let score = scores[(i, class)];
+                let mut at = class.min(count);
+                while at > 0 && is_above(score, scores[(i, classes[(i, at - 1)] as usize)]) {
+                    at -= 1;
+                }
+                for later in (at + 1..count.min(class + 1)).rev() {
+                    classes[(i, later)] = classes[(i, later - 1)];
+                }
+                if at < count {
+                    classes[(i, at)] = class as u32;
+                }
+            }
+        }
+        self.transform(samples.len(), &mut block);
+        self.softmax(&mut block, Want::Probabilities, None);
+        let all = self.matrix(block.scores, samples.len());
+        for k in 0..count {
+            for i in 0..samples.len() {
+                probabilities[(i, k)] = all[(i, classes[(i, k)] as usize)];
+            }
+        }
+    }
+}

@@ -1,6 +1,8 @@
 //! Samples with their targets: [`Features`], [`Targets`], [`Batch`]. All checks that need no Θ are made here, once.
 
 use crate::kernel::{NO_LABEL, Real, Sparse};
+#[cfg(feature = "fit")]
+use crate::objective::check_weight;
 use crate::options::Options;
 use crate::{Error, error::Operand};
 use core::ops::Range;
@@ -28,6 +30,15 @@ pub(crate) enum Data<'a, T> {
 }
 
 impl<'a, T: Copy> Features<'a, T> {
+    /// Numbers that are stored.
+    #[cfg(feature = "fit")]
+    pub(crate) fn stored(&self) -> usize {
+        match self.0 {
+            Data::Sparse(x) => x.entries(),
+            _ => self.samples().saturating_mul(self.features()),
+        }
+    }
+
     /// m.
     pub fn samples(&self) -> usize {
         self.shape().0
@@ -465,6 +476,42 @@ impl<'a, T: Real> Batch<'a, T> {
             }
         }
         total
+    }
+
+    /// The weight of each sample, 0 for those that are ignored.
+    #[cfg(feature = "fit")]
+    pub(crate) fn counted_weights(&self, options: &Options) -> Vec<T> {
+        let mut weights = self.weights.map_or_else(|| vec![T::ONE; self.samples()], <[T]>::to_vec);
+        if let (Kind::Labels(labels), Some(ignore)) = (self.targets.kind(), options.ignore_label) {
+            labels.for_each_equal(0..self.samples(), ignore, |i| weights[i] = T::ZERO);
+        }
+        weights
+    }
+
+    /// What part of the weight, without samples that are ignored, the targets give to the predicted classes.
+    #[cfg(feature = "fit")]
+    pub(crate) fn share_of(
+        &self,
+        predicted: &[u32],
+        options: &Options,
+        classes: usize,
+    ) -> Result<f64, Error> {
+        self.check_targets(classes, options.ignore_label)?;
+        let weights = self.counted_weights(options);
+        let mut labels = vec![NO_LABEL; predicted.len()];
+        if let Kind::Labels(given) = self.targets.kind() {
+            given.copy_to(0..predicted.len(), &mut labels);
+        }
+        let (mut share, mut total) = (0.0, 0.0);
+        for (i, (weight, &class)) in weights.iter().zip(predicted).enumerate() {
+            let target = match self.targets.kind() {
+                Kind::Labels(_) => f64::from(u8::from(labels[i] == class)),
+                Kind::Soft(targets) => targets[(i, class as usize)].to_f64(),
+            };
+            share += weight.to_f64() * target;
+            total += weight.to_f64();
+        }
+        Ok(share / check_weight(self.samples(), total)?)
     }
 
     /// Whether the targets are for these classes.

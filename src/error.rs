@@ -102,6 +102,20 @@ pub enum Error {
         /// Their total weight.
         total: f64,
     },
+    /// A flat vector of parameters has another length than Θ has numbers.
+    ParameterCount {
+        /// Numbers of Θ.
+        expected: usize,
+        /// Those of the vector.
+        found: usize,
+    },
+    /// A derivative that a solver needs is NaN or infinite.
+    NotFinite {
+        /// Which number of it, columns of Θ one after the other.
+        at: usize,
+        /// What is there.
+        value: f64,
+    },
     /// m·K, or K alone, is more than can be counted.
     TooManyScores {
         /// m.
@@ -243,6 +257,10 @@ impl fmt::Display for Error {
             Self::TotalWeight { samples, total } => {
                 write!(f, "the mean over {samples} samples of total weight {total} is not defined")
             }
+            Self::ParameterCount { expected, found } => {
+                write!(f, "Θ has {expected} numbers, but the vector of parameters has {found}")
+            }
+            Self::NotFinite { at, value } => write!(f, "number {at} of a derivative is {value}"),
             Self::TooManyScores { samples, classes } => {
                 write!(f, "{samples} samples × {classes} classes are more scores than can be counted")
             }

@@ -44,17 +44,23 @@ mod accumulator;
 mod batch;
 mod block;
 mod error;
+#[cfg(feature = "fit")]
+mod fit;
 mod gemm;
 pub mod kernel;
 mod objective;
 mod options;
 pub mod reference;
 mod schedule;
+#[cfg(feature = "argmin")]
+pub mod solver;
 mod workspace;
 
 pub use accumulator::Accumulator;
 pub use batch::{Batch, Features, Targets};
 pub use error::{Error, Operand, Parameter};
+#[cfg(feature = "fit")]
+pub use fit::{FitError, FitOptions, Report, SoftmaxRegression, Step, Stop};
 pub use kernel::Real;
 pub use objective::{Objective, Reduction, loss_and_gradient};
 pub use schedule::Parallelism;

@@ -13,6 +13,7 @@ use faer::{MatMut, MatRef, unzip, zip};
 
 /// How the losses of the samples become one number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "fit", derive(serde::Serialize, serde::Deserialize))]
 pub enum Reduction {
     /// Σᵢ wᵢ·lossᵢ.
     #[default]
@@ -159,6 +160,28 @@ impl Objective {
     pub fn simd_level(mut self, level: SimdLevel) -> Self {
         self.level = Some(level);
         self
+    }
+
+    /// With other options in the place of its own.
+    #[cfg(feature = "fit")]
+    pub(crate) fn with_options(self, options: Options) -> Self {
+        Self { options, ..self }
+    }
+
+    #[cfg(feature = "fit")]
+    pub(crate) fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// What it computes, without how.
+    #[cfg(feature = "fit")]
+    pub(crate) fn into_parts(self) -> (Reduction, Options) {
+        (self.reduction, self.options)
+    }
+
+    /// Rows of Θ for n features: n, or n + 1 with an intercept.
+    pub fn theta_rows(&self, features: usize) -> usize {
+        self.options.theta_rows(features)
     }
 
     /// J(Θ).
@@ -494,7 +517,7 @@ impl Objective {
     }
 
     /// Checks a batch against Θ, and returns what its loss is divided by.
-    fn check<T: Real>(&self, batch: &Batch<'_, T>, theta: MatRef<'_, T>) -> Result<f64, Error> {
+    pub(crate) fn check<T: Real>(&self, batch: &Batch<'_, T>, theta: MatRef<'_, T>) -> Result<f64, Error> {
         self.check_batch(batch, theta)?;
         match self.reduction {
             Reduction::Sum => Ok(1.0),

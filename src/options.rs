@@ -6,6 +6,7 @@ use faer::{MatMut, MatRef, unzip, zip};
 
 /// The options of an [`Objective`](crate::Objective) that change the value of the loss. Each is unused by default.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "fit", derive(serde::Serialize, serde::Deserialize))]
 pub struct Options {
     /// Whether the last row of Θ is the intercept.
     pub intercept: bool,

@@ -102,6 +102,15 @@ pub enum Error {
         /// Their total weight.
         total: f64,
     },
+    /// Numbers that are read as a slice are not neighbours.
+    NotContiguous {
+        /// Whose numbers.
+        operand: Operand,
+        /// How many there are.
+        len: usize,
+        /// How far one is from the next.
+        stride: isize,
+    },
     /// A flat vector of parameters has another length than Θ has numbers.
     ParameterCount {
         /// Numbers of Θ.
@@ -256,6 +265,9 @@ impl fmt::Display for Error {
             }
             Self::TotalWeight { samples, total } => {
                 write!(f, "the mean over {samples} samples of total weight {total} is not defined")
+            }
+            Self::NotContiguous { operand, len, stride } => {
+                write!(f, "the {len} numbers of {operand} have stride {stride}; they must be neighbours")
             }
             Self::ParameterCount { expected, found } => {
                 write!(f, "Θ has {expected} numbers, but the vector of parameters has {found}")

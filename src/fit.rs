@@ -174,6 +174,9 @@ pub enum FitError<T> {
     Input(Error),
     /// The solver gave up.
     Solver(argmin::core::Error),
+    /// linfa refused the dataset.
+    #[cfg(feature = "linfa")]
+    Linfa(linfa::Error),
     /// The gradient is still above the tolerance. The model as far as it went, its [report](SoftmaxRegression::report)
     /// saying why.
     NotConverged(Box<SoftmaxRegression<T>>),
@@ -182,6 +185,13 @@ pub enum FitError<T> {
 impl<T> From<Error> for FitError<T> {
     fn from(error: Error) -> Self {
         Self::Input(error)
+    }
+}
+
+#[cfg(feature = "linfa")]
+impl<T> From<linfa::Error> for FitError<T> {
+    fn from(error: linfa::Error) -> Self {
+        Self::Linfa(error)
     }
 }
 
@@ -199,6 +209,8 @@ impl<T> fmt::Display for FitError<T> {
         match self {
             Self::Input(error) => error.fmt(f),
             Self::Solver(error) => error.fmt(f),
+            #[cfg(feature = "linfa")]
+            Self::Linfa(error) => error.fmt(f),
             Self::NotConverged(model) => {
                 let Report { step, stop } = model.report;
                 write!(

@@ -44,6 +44,8 @@ mod accumulator;
 mod batch;
 mod block;
 mod error;
+#[cfg(feature = "linfa")]
+pub mod estimator;
 #[cfg(feature = "fit")]
 mod fit;
 mod gemm;
@@ -54,6 +56,8 @@ pub mod reference;
 mod schedule;
 #[cfg(feature = "argmin")]
 pub mod solver;
+#[cfg(any(feature = "ndarray", feature = "nalgebra"))]
+mod views;
 mod workspace;
 
 pub use accumulator::Accumulator;
@@ -64,6 +68,8 @@ pub use fit::{FitError, FitOptions, Report, SoftmaxRegression, Step, Stop};
 pub use kernel::Real;
 pub use objective::{Objective, Reduction, loss_and_gradient};
 pub use schedule::Parallelism;
+#[cfg(any(feature = "ndarray", feature = "nalgebra"))]
+pub use views::IntoFaer;
 pub use workspace::Workspace;
 
 /// The examples of the README, as tests.

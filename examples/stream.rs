@@ -1,21 +1,21 @@
 //! Training on more data than one wants in memory: `cargo run --release --example stream [-- MEGABYTES]`.
 //!
-//! Shows [`Accumulator`]. A file of samples (64 MB unless told otherwise, made first, from two seeds) is read in pieces
-//! of 4 MB; each is a [`Batch`], and an `Accumulator` adds up its loss and gradient. So an evaluation of the whole file,
-//! of which L-BFGS makes one a step, takes the memory of one piece. The most that the process ever had is shown at the
-//! end, where the system tells (`VmHWM`, on Linux).
+//! Shows [`Accumulator`], and [`Problem::from_fn`] for argmin's L-BFGS. A file of samples (64 MB unless told otherwise, made
+//! first, from two seeds) is read in pieces of 4 MB; each is a [`Batch`], and an `Accumulator` adds up its loss and
+//! gradient. So an evaluation of the whole file, of which L-BFGS makes one a step, takes the memory of one piece. The most
+//! that the process ever had is shown at the end, where the system tells (`VmHWM`, on Linux).
 //!
 //! The file is little-endian `f32`: of each sample, its features and its label.
 
 use argmin::core::observers::{Observe, ObserverMode};
-use argmin::core::{CostFunction, Executor, Gradient, IterState, KV, State};
+use argmin::core::{Error, Executor, IterState, KV, State};
 use argmin::solver::{linesearch::MoreThuenteLineSearch, quasinewton::LBFGS};
 use faer::{MatMut, MatRef};
 use indicatif::{ProgressBar, ProgressStyle};
+use softmax_regression::solver::{Evaluate, Problem};
 use softmax_regression::{Accumulator, Batch, Objective, Reduction, Workspace};
-use std::cell::RefCell;
 use std::fs::File;
-use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -44,18 +44,18 @@ fn train(path: &Path, samples: usize) -> Result<()> {
     let megabytes = samples * RECORD * 4 / (1 << 20);
     println!("{samples} samples of {FEATURES} features, {CLASSES} classes: {megabytes} MB");
 
-    let problem = Stream { path: path.into(), last: RefCell::new(Last::new(samples)?) };
+    let problem = Problem::from_fn(FEATURES + 1, CLASSES, Stream::new(path, samples)?);
     let solver = LBFGS::new(MoreThuenteLineSearch::new(), 10).with_tolerance_grad(1e-6)?;
     let begin = Instant::now();
-    let outcome = Executor::new(problem, solver)
+    let outcome = Executor::new(problem.clone(), solver)
         .configure(|state| state.param(vec![0.0; (FEATURES + 1) * CLASSES]).max_iters(STEPS))
         .add_observer(Steps, ObserverMode::Always)
         .run()?;
-    let evaluations = outcome.problem.problem.map_or(0, |problem| problem.last.into_inner().evaluations);
     println!(
-        "J = {:.6} after {} steps and {evaluations} passes over the file, {:.1} s",
+        "J = {:.6} after {} steps and {} passes over the file, {:.1} s",
         outcome.state.get_best_cost(),
         outcome.state.get_iter(),
+        problem.counts().evaluations,
         begin.elapsed().as_secs_f64()
     );
     if let Some(peak) = peak_memory() {
@@ -64,19 +64,9 @@ fn train(path: &Path, samples: usize) -> Result<()> {
     Ok(())
 }
 
-/// A file of samples as a function of Θ. The solver asks for the loss and the gradient one after the other, at the same
-/// point: the second question is answered from the first.
+/// A file of samples as a function of Θ, and what evaluating it takes.
 struct Stream {
     path: PathBuf,
-    last: RefCell<Last>,
-}
-
-/// The last point, what was found there, and what finding it takes.
-struct Last {
-    point: Vec<f32>,
-    loss: f64,
-    gradient: Vec<f32>,
-    evaluations: usize,
     objective: Objective,
     accumulator: Accumulator<f32>,
     workspace: Workspace<f32>,
@@ -86,14 +76,11 @@ struct Last {
     progress: ProgressBar,
 }
 
-impl Last {
-    fn new(samples: usize) -> Result<Self> {
+impl Stream {
+    fn new(path: &Path, samples: usize) -> Result<Self> {
         let style = ProgressStyle::with_template("{bar:40} {pos}/{len} samples, {elapsed}")?;
         Ok(Self {
-            point: Vec::new(),
-            loss: 0.0,
-            gradient: vec![0.0; (FEATURES + 1) * CLASSES],
-            evaluations: 0,
+            path: path.into(),
             objective: Objective::default().reduction(Reduction::Mean).intercept(true).l2(1e-4),
             accumulator: Accumulator::new(FEATURES + 1, CLASSES),
             workspace: Workspace::new(),
@@ -103,19 +90,15 @@ impl Last {
             progress: ProgressBar::new(samples as u64).with_style(style),
         })
     }
+}
 
-    /// One pass over the file, unless this is the point of the last.
-    fn visit(&mut self, path: &Path, point: &[f32]) -> Result<()> {
-        if self.point == point {
-            return Ok(());
-        }
-        let theta = MatRef::from_column_major_slice(point, FEATURES + 1, CLASSES);
+impl Evaluate<f32> for Stream {
+    /// One pass over the file.
+    fn loss_and_gradient(&mut self, theta: MatRef<'_, f32>, gradient: MatMut<'_, f32>) -> Result<f64, Error> {
         self.accumulator.clear();
         self.progress.reset();
-        let mut file = File::open(path)?;
-        let end = file.seek(SeekFrom::End(0))?;
-        file.rewind()?;
-        let mut left = end as usize;
+        let mut file = File::open(&self.path)?;
+        let mut left = file.metadata()?.len() as usize;
         while left > 0 {
             let bytes = &mut self.bytes[..left.min(4 * RECORD * PIECE)];
             file.read_exact(bytes)?;
@@ -132,33 +115,7 @@ impl Last {
             self.objective.accumulate(&batch, theta, &mut self.accumulator, &mut self.workspace)?;
             self.progress.inc(samples as u64);
         }
-        let gradient = MatMut::from_column_major_slice_mut(&mut self.gradient, FEATURES + 1, CLASSES);
-        self.loss = self.accumulator.finish(&self.objective, theta, gradient)?;
-        self.evaluations += 1;
-        self.point = point.to_vec();
-        Ok(())
-    }
-}
-
-impl CostFunction for Stream {
-    type Param = Vec<f32>;
-    type Output = f32;
-
-    fn cost(&self, point: &Vec<f32>) -> Result<f32, argmin::core::Error> {
-        let mut last = self.last.borrow_mut();
-        last.visit(&self.path, point).map_err(|error| argmin::core::Error::msg(error.to_string()))?;
-        Ok(last.loss as f32)
-    }
-}
-
-impl Gradient for Stream {
-    type Param = Vec<f32>;
-    type Gradient = Vec<f32>;
-
-    fn gradient(&self, point: &Vec<f32>) -> Result<Vec<f32>, argmin::core::Error> {
-        let mut last = self.last.borrow_mut();
-        last.visit(&self.path, point).map_err(|error| argmin::core::Error::msg(error.to_string()))?;
-        Ok(last.gradient.clone())
+        Ok(self.accumulator.finish(&self.objective, theta, gradient)?)
     }
 }
 
@@ -170,7 +127,7 @@ impl Observe<IterState<Vec<f32>, Vec<f32>, (), (), (), f32>> for Steps {
         &mut self,
         state: &IterState<Vec<f32>, Vec<f32>, (), (), (), f32>,
         _: &KV,
-    ) -> Result<(), argmin::core::Error> {
+    ) -> Result<(), Error> {
         println!("step {:>3}: J = {:.6}", state.get_iter(), state.get_cost());
         Ok(())
     }

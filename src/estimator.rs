@@ -94,7 +94,7 @@ where
         let label = |target| classes.binary_search(target).unwrap_or(classes.len());
         let labels: Vec<usize> = targets.iter().map(label).collect();
         let weights: Option<Vec<T>> =
-            dataset.weights().map(|weights| weights.iter().map(|&w| T::from_f32(w)).collect());
+            dataset.weights().map(|weights| weights.iter().map(|&w| T::from_f64(f64::from(w))).collect());
 
         let mut copy = None;
         let mut batch = Batch::new(matrix(dataset.records().view(), &mut copy), &labels)?;

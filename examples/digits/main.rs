@@ -1,8 +1,10 @@
 //! The main job on real data: learn to read handwritten digits, `cargo run --release --example digits`.
 //!
 //! Softmax regression on the 1797 images of `data/digits.csv`, 8×8 pixels each: L-BFGS, from the crate `argmin`, asks
-//! for J(Θ) and ∇J(Θ) until the gradient vanishes; this crate answers. Shown on the way:
+//! for J(Θ) and ∇J(Θ) until the gradient vanishes; this crate answers. (Who wants the model and not the way to it needs
+//! `SoftmaxRegression::fit` alone.) Shown on the way:
 //!
+//! - [`Problem`] makes of the objective and a [`Batch`] what argmin's solvers take, one pass over the data a point;
 //! - a [`Batch`] is made once and evaluated often, with one [`Workspace`]: a warm call allocates nothing;
 //! - Θ is n×K and column k is θ⁽ᵏ⁾, so an optimiser's flat vector is viewed as Θ, column by column, without a copy;
 //! - an intercept and a ridge penalty are two options of the [`Objective`]. The penalty is needed: a linear model
@@ -16,11 +18,11 @@
 mod plot;
 
 use argmin::core::observers::{Observe, ObserverMode};
-use argmin::core::{CostFunction, Executor, Gradient, IterState, KV, State};
+use argmin::core::{Executor, IterState, KV, State};
 use argmin::solver::{linesearch::MoreThuenteLineSearch, quasinewton::LBFGS};
 use faer::{MatMut, MatRef};
 use indicatif::{ProgressBar, ProgressStyle};
-use softmax_regression::{Batch, Objective, Reduction, Workspace};
+use softmax_regression::{Batch, Objective, Reduction, Workspace, solver::Problem};
 use std::cell::RefCell;
 use std::path::Path;
 use std::rc::Rc;
@@ -49,11 +51,11 @@ fn main() -> Result<()> {
     let solver = LBFGS::new(MoreThuenteLineSearch::new(), 10)
         .with_tolerance_grad(TOLERANCE)?
         .with_tolerance_cost(0.0)?;
-    let outcome = Executor::new(Problem::new(objective.clone().l2(RIDGE), train_batch), solver)
+    let problem = Problem::new(objective.clone().l2(RIDGE), train_batch, CLASSES);
+    let outcome = Executor::new(problem.clone(), solver)
         .configure(|state| state.param(vec![0.0; ROWS * CLASSES]).max_iters(500))
         .add_observer(Progress::new(visited.clone()), ObserverMode::Always)
         .run()?;
-    let evaluations = outcome.problem.problem.map_or(0, |problem| problem.last.into_inner().evaluations);
     let visited = visited.take();
     let best = visited.last().ok_or("the optimiser visited no point")?;
 
@@ -79,7 +81,7 @@ fn main() -> Result<()> {
     plot::draw(&picture, &train_losses, &test_losses, theta(best).subrows(0, PIXELS))?;
 
     println!("trained in     {} iterations: {}", outcome.state.get_iter(), outcome.state.termination_status);
-    println!("evaluations    {evaluations} of loss and gradient");
+    println!("evaluations    {} of loss and gradient", problem.counts().evaluations);
     println!("one of them    {:.1} µs, the median of 500", seconds * 1e6);
     println!("train loss     {:.4}", train_losses[train_losses.len() - 1]);
     println!("test loss      {:.4}", test_losses[test_losses.len() - 1]);
@@ -123,67 +125,6 @@ fn read_digits(csv: &str) -> Result<(Images, Images)> {
 /// The optimiser's flat vector as Θ, its columns one after the other.
 fn theta(point: &[f64]) -> MatRef<'_, f64> {
     MatRef::from_column_major_slice(point, ROWS, CLASSES)
-}
-
-/// J(Θ) as `argmin` wants it.
-struct Problem<'a> {
-    objective: Objective,
-    batch: Batch<'a, f64>,
-    last: RefCell<Evaluation>,
-}
-
-/// `argmin` asks for the loss and the gradient of a point in two calls; they come out of one evaluation.
-struct Evaluation {
-    point: Vec<f64>,
-    loss: f64,
-    gradient: Vec<f64>,
-    workspace: Workspace<f64>,
-    evaluations: usize,
-}
-
-impl<'a> Problem<'a> {
-    fn new(objective: Objective, batch: Batch<'a, f64>) -> Self {
-        let last = Evaluation {
-            point: Vec::new(),
-            loss: f64::NAN,
-            gradient: vec![0.0; ROWS * CLASSES],
-            workspace: Workspace::new(),
-            evaluations: 0,
-        };
-        Self { objective, batch, last: RefCell::new(last) }
-    }
-
-    fn evaluate<R>(&self, point: &[f64], read: impl Fn(&Evaluation) -> R) -> Result<R, argmin::core::Error> {
-        let last = &mut *self.last.borrow_mut();
-        if last.point != point {
-            // Forgotten until the evaluation has succeeded: a failed one leaves no loss for this point.
-            last.point.clear();
-            let gradient = MatMut::from_column_major_slice_mut(&mut last.gradient, ROWS, CLASSES);
-            last.loss =
-                self.objective.loss_and_gradient(&self.batch, theta(point), gradient, &mut last.workspace)?;
-            last.point.extend_from_slice(point);
-            last.evaluations += 1;
-        }
-        Ok(read(last))
-    }
-}
-
-impl CostFunction for Problem<'_> {
-    type Param = Vec<f64>;
-    type Output = f64;
-
-    fn cost(&self, point: &Vec<f64>) -> Result<f64, argmin::core::Error> {
-        self.evaluate(point, |at| at.loss)
-    }
-}
-
-impl Gradient for Problem<'_> {
-    type Param = Vec<f64>;
-    type Gradient = Vec<f64>;
-
-    fn gradient(&self, point: &Vec<f64>) -> Result<Vec<f64>, argmin::core::Error> {
-        self.evaluate(point, |at| at.gradient.clone())
-    }
 }
 
 /// Shows how far the training is, and keeps the points it went through.

@@ -1,0 +1,172 @@
+//! A large benchmark: `cargo run --release --example mnist_like [-- SAMPLES]`.
+//!
+//! Shows [`SoftmaxRegression::fit`] on images of the size and number of MNIST's (60,000 of 28×28 pixels in 10 classes,
+//! `f32`, unless told otherwise), how its [`Step`]s feed a progress bar, and how fast the evaluations are that it makes.
+//!
+//! Nothing is downloaded: the images are made from a seed. Each class has a prototype. An image is mostly that of its class,
+//! with a little of that of another, and noise; one in 14 shows more of the other, so that no model is always right.
+
+use faer::{Mat, MatRef};
+use indicatif::{ProgressBar, ProgressStyle};
+use softmax_regression::{Batch, FitOptions, SoftmaxRegression, Step, Workspace};
+use std::num::NonZeroUsize;
+use std::ops::ControlFlow;
+use std::time::Instant;
+
+type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
+
+/// n.
+const PIXELS: usize = 28 * 28;
+/// K.
+const CLASSES: usize = 10;
+/// Of the scaled gradient. Half its square is what the loss of the average image can still lose: 5e-7.
+const TOLERANCE: f64 = 1e-3;
+
+fn main() -> Result<()> {
+    let samples = match std::env::args().nth(1) {
+        None => 60_000,
+        Some(arg) => {
+            arg.parse().map(NonZeroUsize::get).map_err(|error| format!("SAMPLES is {arg:?}: {error}"))?
+        }
+    };
+    let begin = Instant::now();
+    let mut camera = Camera::new(1);
+    let (train, test) = (camera.shoot(samples)?, camera.shoot(samples.div_ceil(6))?);
+    let (train, test) = (train.batch()?, test.batch()?);
+    println!("images         {} to train on, {} to test on", train.samples(), test.samples());
+    println!("made in        {:.2} s", begin.elapsed().as_secs_f64());
+
+    let (model, prepared, descended) = fit(&train)?;
+    let step = model.report().step;
+    let seconds = evaluation_seconds(&model, &train)?;
+    let flops = 4.0 * (samples * PIXELS * CLASSES) as f64;
+    let share = seconds * step.evaluations as f64 / (prepared + descended);
+    println!("fitted in      {prepared:.2} s to prepare, {descended:.2} s to descend");
+    println!("evaluations    {} in {} steps", step.evaluations, step.iterations);
+    println!("one of them    {:.2} ms, the median; all are {:.0} % of the fit", 1e3 * seconds, 100.0 * share);
+    println!("samples        {:.2} million/s, evaluated once", samples as f64 / seconds / 1e6);
+    println!("arithmetic     {:.1} GFLOP/s, of 4·m·n·K", flops / seconds / 1e9);
+    println!("loss           {:.4} an image, penalty included", step.loss / samples as f64);
+    println!("accuracy       {:.2} % of the images trained on", 100.0 * model.score(&train)?);
+    println!("               {:.2} % of the others", 100.0 * model.score(&test)?);
+    Ok(())
+}
+
+/// The model, the seconds until the first evaluation had been made, and those since.
+fn fit(batch: &Batch<'_, f32>) -> Result<(SoftmaxRegression<f32>, f64, f64)> {
+    let style = ProgressStyle::with_template("[{bar:40}] {elapsed} {msg}")?.progress_chars("=> ");
+    let bar = ProgressBar::new(1000).with_style(style);
+    let (mut prepared, mut first_norm) = (None, None);
+    let begin = Instant::now();
+    let on_step = |step: &Step| {
+        prepared.get_or_insert_with(|| begin.elapsed().as_secs_f64());
+        // Nobody knows how many steps there will be, but the norm falls geometrically, more or less: the orders of
+        // magnitude behind us measure the way.
+        let norm = step.scaled_gradient_norm;
+        let first = *first_norm.get_or_insert(norm);
+        bar.set_position((1000.0 * (first / norm).ln() / (first / TOLERANCE).ln()) as u64);
+        bar.set_message(format!("step {:3}  J {:.2}  |gradient| {norm:.1e}", step.iterations, step.loss));
+        ControlFlow::Continue(())
+    };
+    let model =
+        SoftmaxRegression::fit(batch, FitOptions::new(CLASSES).tolerance(TOLERANCE).on_step(on_step))?;
+    let total = begin.elapsed().as_secs_f64();
+    bar.finish_and_clear();
+    let prepared = prepared.unwrap_or(total);
+    Ok((model, prepared, total - prepared))
+}
+
+/// The median time of a loss and gradient where the model is, the first not counted.
+fn evaluation_seconds(model: &SoftmaxRegression<f32>, batch: &Batch<'_, f32>) -> Result<f64> {
+    let mut gradient = Mat::zeros(model.theta().nrows(), CLASSES);
+    let mut workspace = Workspace::new();
+    let mut seconds = Vec::new();
+    for _ in 0..16 {
+        let begin = Instant::now();
+        model.objective().loss_and_gradient(batch, model.theta(), gradient.as_mut(), &mut workspace)?;
+        seconds.push(begin.elapsed().as_secs_f64());
+    }
+    let measured = &mut seconds[1..];
+    measured.sort_by(f64::total_cmp);
+    Ok(measured[measured.len() / 2])
+}
+
+/// Images, one a row of X, with their labels.
+struct Images {
+    pixels: Vec<f32>,
+    labels: Vec<u8>,
+}
+
+impl Images {
+    fn batch(&self) -> Result<Batch<'_, f32>> {
+        let x = MatRef::from_row_major_slice(&self.pixels, self.labels.len(), PIXELS);
+        Ok(Batch::new(x, &self.labels)?)
+    }
+}
+
+/// Makes images.
+struct Camera {
+    random: Random,
+    prototypes: Vec<[f32; PIXELS]>,
+}
+
+impl Camera {
+    /// Half of the pixels of a prototype are black, the others anything up to white.
+    fn new(seed: u64) -> Self {
+        let mut random = Random(seed);
+        let prototypes = (0..CLASSES).map(|_| [(); PIXELS].map(|()| random.symmetric().max(0.0))).collect();
+        Self { random, prototypes }
+    }
+
+    fn shoot(&mut self, samples: usize) -> Result<Images> {
+        let mut images = Images { pixels: Vec::new(), labels: Vec::new() };
+        images.pixels.try_reserve_exact(samples.saturating_mul(PIXELS))?;
+        images.labels.try_reserve_exact(samples)?;
+        for _ in 0..samples {
+            let (label, other) = self.two_classes();
+            // From 1 down to a little more of the other.
+            let part = 0.73 + 0.27 * self.random.symmetric();
+            images.labels.push(label as u8);
+            for (mine, others) in self.prototypes[label].iter().zip(&self.prototypes[other]) {
+                let light = part * mine + (1.0 - part) * others + 0.25 * self.random.bell();
+                images.pixels.push(light.clamp(0.0, 1.0));
+            }
+        }
+        Ok(images)
+    }
+
+    /// Not the same.
+    fn two_classes(&mut self) -> (usize, usize) {
+        let (label, shift) = (self.random.below(CLASSES), 1 + self.random.below(CLASSES - 1));
+        (label, (label + shift) % CLASSES)
+    }
+}
+
+/// splitmix64 (Steele, Lea and Flood, *Fast splittable pseudorandom number generators*, 2014).
+struct Random(u64);
+
+impl Random {
+    fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// An integer below a small bound.
+    fn below(&mut self, bound: usize) -> usize {
+        (self.bits() % bound as u64) as usize
+    }
+
+    /// Uniform in [-1, 1).
+    fn symmetric(&mut self) -> f32 {
+        (self.bits() >> 40) as f32 / (1_u32 << 23) as f32 - 1.0
+    }
+
+    /// Of mean 0 and variance 1, nearly normal: the sum of four uniform numbers of 16 bits, each of variance 2³²/12.
+    fn bell(&mut self) -> f32 {
+        let bits = self.bits();
+        let sum: f32 = [0, 16, 32, 48].map(|at| (bits >> at) as u16 as f32 - 32767.5).iter().sum();
+        sum * 3_f32.sqrt() / 65536.0
+    }
+}

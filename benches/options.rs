@@ -1,12 +1,14 @@
-//! What each option and each other quantity costs beside the plain loss and gradient, in turns and on one thread; and
-//! sparse features beside dense ones: `cargo bench --bench options`. Prints medians in milliseconds and ratios.
+//! What each option and each other quantity costs beside the plain loss and gradient, in turns and on one thread; then how
+//! features lie in memory, how large a block may be, and sparse features beside dense ones: `cargo bench --bench options`.
+//! Prints medians in milliseconds and ratios.
 
 mod support;
 
 use faer::sparse::{SparseRowMat, Triplet};
 use faer::{Mat, MatRef};
 use half::{bf16, f16};
-use softmax_regression::{Batch, Error, Features, Objective, Parallelism, Targets, Workspace};
+use ndarray::{ArrayView2, ShapeBuilder};
+use softmax_regression::{Batch, Error, Features, IntoFaer, Objective, Parallelism, Targets, Workspace};
 use std::time::{Duration, Instant};
 use support::{Data, SHAPES, Shape};
 
@@ -21,6 +23,10 @@ fn main() -> Result<(), Error> {
     for shape in SHAPES {
         if matches!(shape.name, "digits" | "covtype" | "mnist") && !(test && shape.m > 10_000) {
             additions(shape)?;
+            layouts(shape)?;
+        }
+        if matches!(shape.name, "digits" | "covtype" | "mnist" | "probe") && !(test && shape.m > 10_000) {
+            blocks(shape)?;
         }
     }
     let (m, n, k) = if test { (100, 50, 20) } else { (20_000, 2000, 20) };
@@ -95,6 +101,50 @@ fn additions(shape: Shape) -> Result<(), Error> {
     let mut workspace = Workspace::new();
     calls.push(("loss alone", Box::new(move || plain.loss(batch, theta, &mut workspace).map(drop))));
     table(&format!("{} {m}×{n}×{k} f32", shape.name), calls)
+}
+
+/// Row-major features beside column-major ones, and beside every second column of a matrix, as they are and copied first.
+fn layouts(shape: Shape) -> Result<(), Error> {
+    let Shape { m, n, k, .. } = shape;
+    let data = Data::<f32>::new(shape);
+    let (x, theta) = (data.x(), data.theta.as_ref());
+    let plain = Objective::default().parallelism(Parallelism::Serial);
+    let columns = x.to_owned();
+    let wide: Vec<f32> = x.row_iter().flat_map(|row| row.iter().flat_map(|&x| [x, 0.0])).collect();
+    let wide = ArrayView2::from_shape((m, n).strides((2 * n, 2)), &wide).expect("as long as that");
+    let every_second = wide.into_faer();
+    let mut copy = Mat::<f32>::zeros(n, m);
+    let (mut out, mut workspace) = (Mat::zeros(n, k), Workspace::new());
+    let (copied, labels) = (plain.clone(), &data.labels);
+    let calls = vec![
+        gradient("row-major", plain.clone(), Batch::new(x, labels)?, theta),
+        gradient("column-major", plain.clone(), Batch::new(&columns, labels)?, theta),
+        gradient("every second column", plain, Batch::new(every_second, labels)?, theta),
+        (
+            "the same, copied",
+            Box::new(move || {
+                copy.as_mut().transpose_mut().copy_from(every_second);
+                let batch = Batch::new(copy.as_ref().transpose(), labels)?;
+                copied.loss_and_gradient(&batch, theta, out.as_mut(), &mut workspace).map(drop)
+            }),
+        ),
+    ];
+    table(&format!("layouts {m}×{n}×{k} f32"), calls)
+}
+
+/// [`Objective::block_bytes`].
+fn blocks(shape: Shape) -> Result<(), Error> {
+    let Shape { m, n, k, .. } = shape;
+    let data = Data::<f32>::new(shape);
+    let (theta, plain) = (data.theta.as_ref(), Objective::default().parallelism(Parallelism::Serial));
+    let batch = Batch::new(data.x(), &data.labels)?;
+    let sizes: Vec<(String, usize)> =
+        (14..=26).step_by(2).map(|bits| (format!("{} KiB", 1 << (bits - 10)), 1 << bits)).collect();
+    let mut calls = vec![gradient("as it chooses", plain.clone(), batch, theta)];
+    for (name, bytes) in &sizes {
+        calls.push(gradient(name, plain.clone().block_bytes(*bytes), batch, theta));
+    }
+    table(&format!("blocks {m}×{n}×{k} f32"), calls)
 }
 
 /// Sparse features of several densities beside the same ones stored densely.

@@ -12,7 +12,7 @@
 
 use faer::Mat;
 use indicatif::{ProgressBar, ProgressStyle};
-use ndarray::{Array1, Array2, ArrayView2, s};
+use ndarray::{Array1, Array2, ArrayView2, Axis, Slice};
 use ndarray_npy::{ReadNpyError, ReadNpyExt, ReadableElement, write_npy};
 use softmax_regression::{Batch, FitOptions, Reduction, SoftmaxRegression, Step, Workspace};
 use std::error::Error;
@@ -64,7 +64,8 @@ fn probe(x: &Path, y: &Path) -> Result<()> {
     println!("train loss     {:.4}, penalty included", step.loss / train.total_weight());
     println!("train top 1    {:.2} %", 100.0 * model.score(&train)?);
 
-    let held_out = embeddings.slice(s![..;FOLD, ..]);
+    let (mut held_out, every_fold) = (embeddings.view(), Slice::new(0, None, FOLD as isize));
+    held_out.slice_axis_inplace(Axis(0), every_fold);
     let truth: Vec<i64> = labels.into_iter().step_by(FOLD).collect();
     let plain = model.objective().clone().l2(0.0).reduction(Reduction::Mean);
     let test = Batch::new(held_out, &truth)?;
@@ -101,7 +102,8 @@ fn top_accuracies<const N: usize>(
     numbers: [usize; N],
 ) -> Result<[f64; N]> {
     let most = numbers.into_iter().max().unwrap_or(0).min(model.theta().ncols());
-    let (mut classes, mut probabilities) = (Mat::zeros(labels.len(), most), Mat::zeros(labels.len(), most));
+    let mut classes = Mat::from_fn(labels.len(), most, |_, _| 0_u32);
+    let mut probabilities = Mat::zeros(labels.len(), most);
     let (theta, workspace) = (model.theta(), &mut Workspace::new());
     model.objective().top_k(x, theta, classes.as_mut(), probabilities.as_mut(), workspace)?;
     Ok(numbers.map(|number| {
@@ -158,9 +160,9 @@ fn write_clusters(x: &Path, y: &Path) -> Result<()> {
     const CLUSTERS: usize = 200;
     let mut random = uniform(1);
     let centres = Array2::from_shape_simple_fn((CLUSTERS, SHAPE.1), &mut random);
-    let labels = Array1::from_shape_fn(SHAPE.0, |i| (i % CLUSTERS) as i64);
+    let labels = Array1::from_shape_simple_fn(SHAPE.0, || ((random() + 1.0) / 2.0 * CLUSTERS as f32) as i64);
     let embeddings = Array2::from_shape_fn(SHAPE, |(i, j)| {
-        centres[(i % CLUSTERS, j)] + (0..4).map(|_| random()).sum::<f32>()
+        centres[(labels[i] as usize, j)] + (0..4).map(|_| random()).sum::<f32>()
     });
     write_npy(x, &embeddings)?;
     Ok(write_npy(y, &labels)?)

@@ -31,7 +31,7 @@ fn gradient_norm<T: Float>(model: &SoftmaxRegression<T>, batch: &Batch<'_, T>) -
     gradient.col_iter().flat_map(|c| c.iter()).map(|g| g.value().powi(2)).sum::<f64>().sqrt()
 }
 
-/// The optima that scikit-learn 1.9.1's `LogisticRegression` (newton-cholesky, tol=1e-8) finds: J within 1e-9.
+/// The optima that scikit-learn's `LogisticRegression` finds (`golden/README.md`): J within 1e-9.
 #[test]
 fn optima_of_scikit_learn() {
     let json = |text: &str| -> Value { serde_json::from_str(text).unwrap() };
@@ -49,21 +49,26 @@ fn optima_of_scikit_learn() {
         .map(|line| line.split(',').map(|number| number.parse().unwrap()).collect())
         .collect();
     let pixels = |scale: f64| Mat::from_fn(digits.len(), 64, |i, j| digits[i][j] / scale);
-    let digit_labels: Vec<u64> = digits.iter().map(|line| line[64] as u64).collect();
-    for (name, x, labels, classes, l2, optimum) in [
-        ("wine", matrix(&wine["x"]), labels(&wine), 3, 1.0, 11.077958141629),
-        ("anes96", matrix(&anes96["x"]), labels(&anes96), 7, 0.0, 1461.922747248146),
-        ("anes96, penalised", matrix(&anes96["x"]), labels(&anes96), 7, 1.0, 1463.575100610694),
-        ("digits", pixels(16.0), digit_labels.clone(), 10, 1.0, 358.548947733962),
-        ("digits, 0 to 16", pixels(1.0), digit_labels.clone(), 10, 1.0, 17.032352181599),
-    ] {
+    let cases = json(include_str!("golden/optima.json"))["cases"].take();
+    for case in cases.as_array().unwrap() {
+        let (name, l2) = (case["data"].as_str().unwrap(), case["l2"].as_f64().unwrap());
+        let (x, labels) = match name {
+            "wine" => (matrix(&wine["x"]), labels(&wine)),
+            "anes96" => (matrix(&anes96["x"]), labels(&anes96)),
+            _ => {
+                let scale = if name == "digits" { 1.0 } else { 16.0 };
+                (pixels(scale), digits.iter().map(|line| line[64] as u64).collect())
+            }
+        };
+        let (classes, optimum) = (*labels.iter().max().unwrap() as usize + 1, case["loss"].as_f64().unwrap());
         let batch = Batch::new(&x, &labels).unwrap();
         let model = SoftmaxRegression::fit(&batch, FitOptions::new(classes).l2(l2)).unwrap();
         let step = model.report().step;
-        println!("{name}: {step:?}");
-        assert!((step.loss - optimum).abs() <= 1e-9 * optimum, "{name}: {} for {optimum}", step.loss);
+        println!("{name}, {l2}: {:.1e} from the optimum, {step:?}", step.loss / optimum - 1.0);
+        assert!((step.loss - optimum).abs() <= 1e-9 * optimum, "{name}, {l2}: {} for {optimum}", step.loss);
         assert_eq!(model.report().stop, Stop::Converged);
     }
+    assert_eq!(cases.as_array().unwrap().len(), 5);
 }
 
 /// Every kind of X, both ways to choose the variables, weights, and the mean; started where it ended, it takes no step.

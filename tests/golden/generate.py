@@ -1,4 +1,4 @@
-"""Writes the golden files of tests/truth.rs beside itself: what other programs say of the same numbers.
+"""Writes the golden files of tests/truth.rs and tests/fit.rs beside itself: what other programs say of the same numbers.
 
     python generate.py
 
@@ -19,6 +19,7 @@ import statsmodels.api as sm
 import torch
 from sklearn._loss import HalfMultinomialLoss
 from sklearn.datasets import load_wine
+from sklearn.linear_model import LogisticRegression
 from sklearn.linear_model._linear_loss import LinearModelLoss
 from statsmodels.discrete.tests.results.results_discrete import Anes
 from torch.nn.functional import cross_entropy
@@ -128,6 +129,32 @@ def scikit_learn(name: str, features, labels, coef_scale: float, **content) -> N
         cases=cases,
         **content,
     )
+
+
+def optima() -> None:
+    """The least sum of losses + ½·l2·‖coef‖², where newton-cholesky of LogisticRegression ends."""
+    anes = sm.datasets.anes96.load_pandas()
+    anes_x, anes_labels = anes.exog.to_numpy(dtype=float), anes.endog.to_numpy(dtype=int)
+    wines = load_wine()
+    images = np.loadtxt(DIGITS, delimiter=",", dtype=int)
+    pixels, digit_labels = images[:, :-1], images[:, -1]
+    cases = []
+    for name, x, labels, l2 in [
+        ("wine", wines.data, wines.target, 1.0),
+        ("anes96", anes_x, anes_labels, 0.0),
+        ("anes96", anes_x, anes_labels, 1.0),
+        ("digits/16", pixels / 16, digit_labels, 1.0),
+        ("digits", pixels / 1.0, digit_labels, 1.0),
+    ]:
+        strength = 1.0 / l2 if l2 else np.inf
+        model = LogisticRegression(C=strength, solver="newton-cholesky", tol=1e-10, max_iter=1000)
+        model.fit(x, labels)
+        coef = np.column_stack([model.coef_, model.intercept_])
+        mean_loss = LinearModelLoss(HalfMultinomialLoss(n_classes=len(coef)), fit_intercept=True)
+        strength = l2 / len(labels)
+        loss = len(labels) * mean_loss.loss(coef, x, labels.astype(float), l2_reg_strength=strength)
+        cases.append({"data": name, "l2": l2, "loss": loss})
+    write("optima.json", versions=SCIKIT_LEARN, cases=cases)
 
 
 def digits() -> None:
@@ -291,4 +318,5 @@ if __name__ == "__main__":
     anes96()
     digits()
     wine()
+    optima()
     pytorch()

@@ -2,6 +2,7 @@
 //! `peers-worker ENGINE` reads requests from standard input and answers on standard output.
 
 mod engine;
+mod fits;
 mod ours;
 mod problem;
 
@@ -19,6 +20,9 @@ use std::io::{BufRead, Write, stdin, stdout};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let name = std::env::args().nth(1).unwrap_or_default();
+    if let Some(fit) = fits::fit_named(&name) {
+        return fits::serve(fit);
+    }
     let prepare = engine_named(&name).ok_or_else(|| format!("no engine {name:?} in this build"))?;
     let mut engine: Option<Box<dyn Engine>> = None;
     for line in stdin().lock().lines() {

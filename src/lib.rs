@@ -39,6 +39,22 @@
 //! - **Bad input** is an [`Error`] that carries the numbers that offend, before anything is written. No panic.
 //! - **No allocation** in a call whose [`Workspace`] has served a problem as large before.
 //! - **No `unsafe`** in this crate.
+//!
+//! # Features
+//!
+//! None is on by default; without any, the crate depends on faer, pulp and rayon alone.
+//!
+//! - `ndarray`, `nalgebra`: [`Features`] and [`Targets`] from their views; `IntoFaer` for Θ and the gradient.
+//! - `argmin`: `solver::Problem`, the loss as argmin's solvers take it.
+//! - `fit`: `SoftmaxRegression::fit`, a ready estimator.
+//! - `linfa`: `estimator::Estimator`, the same behind linfa's traits.
+//! - `half`: features of `f16` and `bf16`.
+//! - `emulated`: 512-bit registers made of scalars, for tests.
+//!
+//! The documentation built with all of them has a `guide`: on numerics, on performance, and on how code for scikit-learn,
+//! PyTorch and linfa is written here.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod accumulator;
 mod batch;
@@ -49,6 +65,9 @@ pub mod estimator;
 #[cfg(feature = "fit")]
 mod fit;
 mod gemm;
+// Its examples are of every feature.
+#[cfg(all(any(doc, doctest), feature = "linfa", feature = "nalgebra", feature = "ndarray"))]
+pub mod guide;
 pub mod kernel;
 mod objective;
 mod options;

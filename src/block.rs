@@ -474,8 +474,7 @@ impl<'a, T: Real> Problem<'a, T> {
         self.product(Product { dst, held, a: x, b: map.matrix, next });
     }
 
-    /// The features of the block that starts at a sample, for the product that is to fetch them early, if it is of use:
-    /// not where the features of a sample lie apart.
+    /// The features of the block that starts at a sample, for the product that is to fetch them early.
     fn next(&self, start: usize) -> Next<'a, T> {
         /// Rows up to which it is better to fetch one after the other: the product of the scores can.
         const SHORT_ROW_BYTES: usize = 1 << 10;
@@ -484,10 +483,13 @@ impl<'a, T: Real> Problem<'a, T> {
         };
         let count = self.plan.rows().min(x.nrows() - start);
         let next = x.subrows(start, count);
-        match x.ncols() * size_of::<T>() {
-            _ if count == 0 || next.col_stride() != 1 => Next { for_scores: None, for_gradient: None },
-            ..=SHORT_ROW_BYTES => Next { for_scores: Some(next), for_gradient: None },
-            _ => Next { for_scores: None, for_gradient: Some(next.transpose()) },
+        let is_short = x.ncols() * size_of::<T>() <= SHORT_ROW_BYTES;
+        if count == 0 || self.copies_features() {
+            Next { for_scores: None, for_gradient: None }
+        } else if is_short || next.col_stride() != 1 {
+            Next { for_scores: Some(next), for_gradient: None }
+        } else {
+            Next { for_scores: None, for_gradient: Some(next.transpose()) }
         }
     }
 

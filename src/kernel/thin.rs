@@ -153,6 +153,13 @@ const STRETCH_BYTES: usize = 4 << 10;
 /// Lines that are worked on together.
 const LINES: usize = 64;
 
+/// The same of columns each on a page of its own: with those asked for meanwhile, they are no more pages than the processor
+/// has the addresses of at hand.
+const FAR_LINES: usize = 16;
+
+/// Bytes of a page of memory.
+const PAGE: usize = 4 << 10;
+
 /// The first lines of A's columns, at most [`LINES`].
 #[inline(always)]
 fn lines_of<T>(a: MatRef<'_, T>) -> [&[T]; LINES] {
@@ -338,15 +345,23 @@ fn fresh<T: Lanes, S: Simd>(simd: S, len: usize) -> Mask<T, S> {
 fn outer<T: Lanes, S: Simd>(simd: S, product: Product<'_, T>) {
     let Product { mut dst, mut held, a, b, next } = product;
     let (depth, columns) = (a.ncols(), dst.ncols());
-    for start in (0..depth).step_by(LINES) {
-        let count = LINES.min(depth - start);
+    let are_far = a.col_stride().unsigned_abs() * size_of::<T>() >= PAGE;
+    let together = if are_far { FAR_LINES } else { LINES };
+    for start in (0..depth).step_by(together) {
+        let count = together.min(depth - start);
         let lines = lines_of(a.subcols(start, count));
         let lines = &lines[..count];
-        // What is read next is fetched evenly over the tiles, since one alone has not the time that memory needs.
-        let next = next
-            .map(|next| next.subcols(start.min(next.ncols()), LINES.min(next.ncols().saturating_sub(start))));
-        let next_lines = next.map_or([&[][..]; LINES], lines_of);
-        let next_count = next.map_or(0, |next| next.ncols());
+        // What is read next is fetched evenly over the tiles, since one alone has not the time that memory needs. Far lines
+        // come from memory now: of them, the next ones.
+        let following = start + count;
+        let (from, at) = match next {
+            _ if are_far && following < depth => (Some(a), following),
+            next if are_far => (next, 0),
+            next => (next, start),
+        };
+        let soon = from.map(|x| x.subcols(at.min(x.ncols()), together.min(x.ncols().saturating_sub(at))));
+        let next_lines = soon.map_or([&[][..]; LINES], lines_of);
+        let next_count = soon.map_or(0, |soon| soon.ncols());
         for_columns!(columns, |first, COLUMNS| {
             let y: [&[T]; COLUMNS] = core::array::from_fn(
                 #[inline(always)]
@@ -404,7 +419,7 @@ fn outer_tile<T: Lanes, S: Simd, const REGISTERS: usize, const COLUMNS: usize>(
         |c| &y[c][..lines.len()],
     );
     let mut acc = [[Vector::splat(simd, T::ZERO); COLUMNS]; REGISTERS];
-    soon.iter().for_each(|line| prefetch(&line[from]));
+    soon.iter().filter_map(|line| line.get(from)).for_each(prefetch);
     for (t, line) in lines.iter().enumerate() {
         let x = T::split::<S>(&line[from..from + width]).0;
         let x: [Vector<T, S>; REGISTERS] = core::array::from_fn(

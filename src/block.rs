@@ -84,7 +84,10 @@ pub(crate) struct Gradient<'a, T> {
 /// The features of a block as the products read them.
 #[derive(Clone, Copy)]
 enum Rows<'a, T> {
-    Dense(MatRef<'a, T>),
+    Dense {
+        x: MatRef<'a, T>,
+        next: Next<'a, T>,
+    },
     Sparse {
         x: Sparse<'a, T>,
         /// First sample, and how many.
@@ -96,7 +99,7 @@ enum Rows<'a, T> {
 impl<T> Rows<'_, T> {
     fn samples(&self) -> usize {
         match self {
-            Self::Dense(x) => x.nrows(),
+            Self::Dense { x, .. } => x.nrows(),
             Self::Sparse { count, .. } => *count,
         }
     }
@@ -114,10 +117,26 @@ fn planes<T: Real>(options: &Options, targets: Option<Targets<'_, T>>, task: Tas
     Planes([has_targets, is_capped, is_curved, is_curved && is_capped])
 }
 
-/// The next block's features as one of the products of this block reads its own.
+/// The next block's features as one of the products of this block reads its own: that one is to fetch them early.
+#[derive(Clone, Copy)]
 struct Next<'a, T> {
     for_scores: Option<MatRef<'a, T>>,
     for_gradient: Option<MatRef<'a, T>>,
+}
+
+impl<'a, T> Next<'a, T> {
+    const NOTHING: Self = Self { for_scores: None, for_gradient: None };
+
+    fn new(x: MatRef<'a, T>) -> Self {
+        /// Rows up to which it is better to fetch one after the other: the product of the scores can.
+        const SHORT_ROW_BYTES: usize = 1 << 10;
+        let is_short = x.ncols() * size_of::<T>() <= SHORT_ROW_BYTES;
+        match x.nrows() {
+            0 => Self::NOTHING,
+            _ if is_short || x.col_stride() != 1 => Self { for_scores: Some(x), ..Self::NOTHING },
+            _ => Self { for_gradient: Some(x.transpose()), ..Self::NOTHING },
+        }
+    }
 }
 
 impl<'a, T: Real> Problem<'a, T> {
@@ -218,14 +237,13 @@ impl<'a, T: Real> Problem<'a, T> {
         input_gradient: Option<MatMut<'_, T>>,
     ) -> f64 {
         let (mut block, room) = scratch.data(&self.sizes(), samples.len());
-        let next = self.next(samples.end);
         self.prepare(samples.clone(), &mut block);
         let (x, room) = self.block_features(samples.clone(), room);
-        self.scores(x, &mut block, room, next.for_scores);
+        self.scores(x, &mut block, room);
         let loss = self.softmax(&mut block, Want::Residual, None);
         self.chain(&mut block);
         let weights = block.weights.as_deref();
-        self.add_product(x, block.scores, weights, room, gradient, next.for_gradient);
+        self.add_product(x, block.scores, weights, room, gradient);
         if let Some(mut out) = input_gradient {
             let residual = self.matrix(block.scores, samples.len()).into_const();
             let theta = self.theta.matrix.transpose();
@@ -248,7 +266,7 @@ impl<'a, T: Real> Problem<'a, T> {
         let (mut block, room) = scratch.data(&self.sizes(), samples.len());
         self.prepare(samples.clone(), &mut block);
         let (x, room) = self.block_features(samples, room);
-        self.scores(x, &mut block, room, None);
+        self.scores(x, &mut block, room);
         self.softmax(&mut block, Want::Loss, losses)
     }
 
@@ -364,17 +382,18 @@ impl<'a, T: Real> Problem<'a, T> {
             Data::Half(x) => {
                 let widen = |i, out: &mut [T]| x.widen(samples.start + i, out);
                 let (copy, room) = self.copy_rows(samples.len(), self.features.features(), room, widen);
-                (Rows::Dense(copy), room)
+                (Rows::Dense { x: copy, next: Next::NOTHING }, room)
             }
             Data::Dense(x) => {
+                let next = x.subrows(samples.end, self.plan.rows().min(x.nrows() - samples.end));
                 let x = x.subrows(samples.start, samples.len());
                 if !self.copies_features() {
-                    return (Rows::Dense(x), room);
+                    return (Rows::Dense { x, next: Next::new(next) }, room);
                 }
                 let (copy, room) = self.copy_rows(x.nrows(), x.ncols(), room, |i, out| {
                     out.iter_mut().zip(x.row(i).iter()).for_each(|(out, &x)| *out = x);
                 });
-                (Rows::Dense(copy), room)
+                (Rows::Dense { x: copy, next: Next::NOTHING }, room)
             }
         }
     }
@@ -396,14 +415,8 @@ impl<'a, T: Real> Problem<'a, T> {
     }
 
     /// Z = X Θ of a block, transformed.
-    fn scores(
-        &self,
-        x: Rows<'_, T>,
-        block: &mut BlockData<'_, T>,
-        room: &mut [T],
-        next: Option<MatRef<'_, T>>,
-    ) {
-        self.linear(x, self.theta, block.scores, room, next);
+    fn scores(&self, x: Rows<'_, T>, block: &mut BlockData<'_, T>, room: &mut [T]) {
+        self.linear(x, self.theta, block.scores, room);
         self.transform(x.samples(), block);
     }
 
@@ -439,16 +452,9 @@ impl<'a, T: Real> Problem<'a, T> {
     }
 
     /// X·B + 1·b of a block.
-    fn linear(
-        &self,
-        x: Rows<'_, T>,
-        map: Linear<'_, T>,
-        out: &mut [T],
-        room: &mut [T],
-        next: Option<MatRef<'_, T>>,
-    ) {
-        let x = match x {
-            Rows::Dense(x) => x,
+    fn linear(&self, x: Rows<'_, T>, map: Linear<'_, T>, out: &mut [T], room: &mut [T]) {
+        let (x, next) = match x {
+            Rows::Dense { x, next } => (x, next.for_scores),
             Rows::Sparse { x, start, count } => {
                 let product = SparseScores {
                     x,
@@ -472,25 +478,6 @@ impl<'a, T: Real> Problem<'a, T> {
             }
         };
         self.product(Product { dst, held, a: x, b: map.matrix, next });
-    }
-
-    /// The features of the block that starts at a sample, for the product that is to fetch them early.
-    fn next(&self, start: usize) -> Next<'a, T> {
-        /// Rows up to which it is better to fetch one after the other: the product of the scores can.
-        const SHORT_ROW_BYTES: usize = 1 << 10;
-        let Data::Dense(x) = self.features.data() else {
-            return Next { for_scores: None, for_gradient: None };
-        };
-        let count = self.plan.rows().min(x.nrows() - start);
-        let next = x.subrows(start, count);
-        let is_short = x.ncols() * size_of::<T>() <= SHORT_ROW_BYTES;
-        if count == 0 || self.copies_features() {
-            Next { for_scores: None, for_gradient: None }
-        } else if is_short || next.col_stride() != 1 {
-            Next { for_scores: Some(next), for_gradient: None }
-        } else {
-            Next { for_scores: None, for_gradient: Some(next.transpose()) }
-        }
     }
 
     /// What is wanted of the scores of a block, in their place, and the sum of the losses.
@@ -536,11 +523,10 @@ impl<'a, T: Real> Problem<'a, T> {
         weights: Option<&[f64]>,
         room: &mut [T],
         out: Gradient<'_, T>,
-        next: Option<MatRef<'_, T>>,
     ) {
         let Gradient { mut matrix, mut held } = out;
-        let x = match x {
-            Rows::Dense(x) => x,
+        let (x, next) = match x {
+            Rows::Dense { x, next } => (x, next.for_gradient),
             Rows::Sparse { x, start, count } => {
                 if held == Destination::Replace {
                     matrix.fill(T::ZERO);

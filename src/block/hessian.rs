@@ -24,13 +24,14 @@ impl<T: Real> Problem<'_, T> {
         let weights = block.weights.as_deref();
         let Some(curved) = block.direction else { return };
         match x {
-            Rows::Dense(x) if curve == Curve::Diagonal => {
+            Rows::Dense { x, next } if curve == Curve::Diagonal => {
                 let (squares, room) = self.copy_rows(x.nrows(), x.ncols(), room, |i, out| {
                     out.iter_mut().zip(x.row(i).iter()).for_each(|(out, &x)| *out = x * x);
                 });
-                self.add_product(Rows::Dense(squares), curved, weights, room, out, None);
+                let squares = Rows::Dense { x: squares, next };
+                self.add_product(squares, curved, weights, room, out);
             }
-            _ => self.add_product(x, curved, weights, room, out, None),
+            _ => self.add_product(x, curved, weights, room, out),
         }
     }
 
@@ -68,7 +69,7 @@ impl<T: Real> Problem<'_, T> {
         let width = self.options.theta_rows(self.features.features());
         let pairs = (0..self.classes()).flat_map(|k| (0..=k).map(move |j| (k, j)));
         let x = match x {
-            Rows::Dense(x) => x,
+            Rows::Dense { x, .. } => x,
             Rows::Sparse { x, start, .. } => {
                 if held == Destination::Replace {
                     matrix.fill(T::ZERO);
@@ -114,11 +115,11 @@ impl<T: Real> Problem<'_, T> {
     fn curve(&self, x: Rows<'_, T>, block: &mut BlockData<'_, T>, room: &mut [T], curve: Curve) {
         if let Some(out) = block.direction.as_deref_mut() {
             match self.direction {
-                Some(direction) => self.linear(x, direction, out, room, None),
+                Some(direction) => self.linear(x, direction, out, room),
                 None => out.fill(T::ONE),
             }
         }
-        self.scores(x, block, room, None);
+        self.scores(x, block, room);
         self.softmax(block, Want::Probabilities, None);
         let BlockData { scores, targets, slopes, direction, bends, per_sample, .. } = block;
         let Some(direction) = direction else { return };

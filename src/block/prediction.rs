@@ -17,7 +17,7 @@ impl<T: Real> Problem<'_, T> {
         let (mut block, room) = scratch.data(&self.sizes(), samples.len());
         self.prepare(samples.clone(), &mut block);
         let (x, room) = self.block_features(samples.clone(), room);
-        self.scores(x, &mut block, room, None);
+        self.scores(x, &mut block, room);
         self.softmax(&mut block, Want::Probabilities, None);
         out.copy_from(self.matrix(block.scores, samples.len()));
     }
@@ -26,7 +26,7 @@ impl<T: Real> Problem<'_, T> {
     pub(crate) fn predict(&self, samples: Range<usize>, scratch: &mut BlockScratch<T>, out: &mut [u32]) {
         let (block, room) = scratch.data(&self.sizes(), samples.len());
         let (x, room) = self.block_features(samples.clone(), room);
-        self.linear(x, self.theta, block.scores, room, None);
+        self.linear(x, self.theta, block.scores, room);
         let scores = self.matrix(block.scores, samples.len());
         for (i, label) in out.iter_mut().enumerate() {
             let mut top = None;
@@ -54,7 +54,7 @@ impl<T: Real> Problem<'_, T> {
         self.prepare(samples.clone(), &mut block);
         let (x, room) = self.block_features(samples.clone(), room);
         // Before the transform, which keeps the order but may make scores equal.
-        self.linear(x, self.theta, block.scores, room, None);
+        self.linear(x, self.theta, block.scores, room);
         let count = classes.ncols();
         let scores = self.matrix(block.scores, samples.len());
         let is_above = |a: T, b: T| a > b || (b.to_f64().is_nan() && !a.to_f64().is_nan());

@@ -11,7 +11,11 @@
 //! That is first held against differences of J. Then mini-batches and Adam train the network in `f32`, and it has to read the
 //! images held out, every fourth of each digit, at least as well as softmax regression on the pixels.
 
+#[path = "support/random.rs"]
+mod random;
+
 use faer::{Mat, MatRef, unzip, zip};
+use random::uniform;
 use softmax_regression::{Batch, FitOptions, Objective, Real, Reduction, SoftmaxRegression, Workspace};
 
 type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
@@ -219,14 +223,4 @@ fn read_digits(csv: &str) -> Result<(Images<f32>, Images<f32>)> {
         labels,
     };
     Ok((images(train), images(test)))
-}
-
-/// Numbers in [-1, 1): splitmix64.
-fn uniform(mut seed: u64) -> impl FnMut() -> f32 {
-    move || {
-        seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (seed ^ (seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 40) as f32 / (1_u32 << 23) as f32 - 1.0
-    }
 }

@@ -10,10 +10,14 @@
 //! - [`FitOptions::on_step`] feeds a progress bar;
 //! - [`Objective::top_k`](softmax_regression::Objective::top_k) for the accuracy among the five best.
 
+#[path = "support/random.rs"]
+mod random;
+
 use faer::Mat;
 use indicatif::{ProgressBar, ProgressStyle};
 use ndarray::{Array1, Array2, ArrayView2, Axis, Slice};
 use ndarray_npy::{ReadNpyError, ReadNpyExt, ReadableElement, write_npy};
+use random::uniform;
 use softmax_regression::{Batch, FitOptions, Reduction, SoftmaxRegression, Step, Workspace};
 use std::error::Error;
 use std::fs::File;
@@ -166,14 +170,4 @@ fn write_clusters(x: &Path, y: &Path) -> Result<()> {
     });
     write_npy(x, &embeddings)?;
     Ok(write_npy(y, &labels)?)
-}
-
-/// Numbers in [-1, 1): splitmix64.
-fn uniform(mut seed: u64) -> impl FnMut() -> f32 {
-    move || {
-        seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (seed ^ (seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 40) as f32 / (1_u32 << 23) as f32 - 1.0
-    }
 }

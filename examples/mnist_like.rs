@@ -6,8 +6,12 @@
 //! Nothing is downloaded: the images are made from a seed. Each class has a prototype. An image is mostly that of its class,
 //! with a little of that of another, and noise; one in 14 shows more of the other, so that no model is always right.
 
+#[path = "support/random.rs"]
+mod random;
+
 use faer::{Mat, MatRef};
 use indicatif::{ProgressBar, ProgressStyle};
+use random::uniform;
 use softmax_regression::{Batch, FitOptions, SoftmaxRegression, Step, Workspace};
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
@@ -30,7 +34,7 @@ fn main() -> Result<()> {
         }
     };
     let begin = Instant::now();
-    let mut camera = Camera::new(1);
+    let mut camera = Camera::new(uniform(1));
     let (train, test) = (camera.shoot(samples)?, camera.shoot(samples.div_ceil(6))?);
     let (train, test) = (train.batch()?, test.batch()?);
     println!("images         {} to train on, {} to test on", train.samples(), test.samples());
@@ -105,16 +109,16 @@ impl Images {
 }
 
 /// Makes images.
-struct Camera {
-    random: Random,
+struct Camera<R> {
+    random: R,
     prototypes: Vec<[f32; PIXELS]>,
 }
 
-impl Camera {
+/// From numbers in [-1, 1).
+impl<R: FnMut() -> f32> Camera<R> {
     /// Half of the pixels of a prototype are black, the others anything up to white.
-    fn new(seed: u64) -> Self {
-        let mut random = Random(seed);
-        let prototypes = (0..CLASSES).map(|_| [(); PIXELS].map(|()| random.symmetric().max(0.0))).collect();
+    fn new(mut random: R) -> Self {
+        let prototypes = (0..CLASSES).map(|_| [(); PIXELS].map(|()| random().max(0.0))).collect();
         Self { random, prototypes }
     }
 
@@ -125,10 +129,10 @@ impl Camera {
         for _ in 0..samples {
             let (label, other) = self.two_classes();
             // From 1 down to a little more of the other.
-            let part = 0.73 + 0.27 * self.random.symmetric();
+            let part = 0.73 + 0.27 * (self.random)();
             images.labels.push(label as u8);
             for (mine, others) in self.prototypes[label].iter().zip(&self.prototypes[other]) {
-                let light = part * mine + (1.0 - part) * others + 0.25 * self.random.bell();
+                let light = part * mine + (1.0 - part) * others + 0.25 * bell(&mut self.random);
                 images.pixels.push(light.clamp(0.0, 1.0));
             }
         }
@@ -137,36 +141,17 @@ impl Camera {
 
     /// Not the same.
     fn two_classes(&mut self) -> (usize, usize) {
-        let (label, shift) = (self.random.below(CLASSES), 1 + self.random.below(CLASSES - 1));
+        let (label, shift) = (self.below(CLASSES), 1 + self.below(CLASSES - 1));
         (label, (label + shift) % CLASSES)
-    }
-}
-
-/// splitmix64 (Steele, Lea and Flood, *Fast splittable pseudorandom number generators*, 2014).
-struct Random(u64);
-
-impl Random {
-    fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
     }
 
     /// An integer below a small bound.
     fn below(&mut self, bound: usize) -> usize {
-        (self.bits() % bound as u64) as usize
+        ((self.random)().abs() * bound as f32) as usize % bound
     }
+}
 
-    /// Uniform in [-1, 1).
-    fn symmetric(&mut self) -> f32 {
-        (self.bits() >> 40) as f32 / (1_u32 << 23) as f32 - 1.0
-    }
-
-    /// Of mean 0 and variance 1, nearly normal: the sum of four uniform numbers of 16 bits, each of variance 2³²/12.
-    fn bell(&mut self) -> f32 {
-        let bits = self.bits();
-        let sum: f32 = [0, 16, 32, 48].map(|at| (bits >> at) as u16 as f32 - 32767.5).iter().sum();
-        sum * 3_f32.sqrt() / 65536.0
-    }
+/// Of mean 0 and variance 1, nearly normal: the sum of three uniform numbers, each of variance ⅓.
+fn bell(random: &mut impl FnMut() -> f32) -> f32 {
+    (0..3).map(|_| random()).sum()
 }

@@ -7,11 +7,15 @@
 //!
 //! The file is little-endian `f32`: of each sample, its features and its label.
 
+#[path = "support/random.rs"]
+mod random;
+
 use argmin::core::observers::{Observe, ObserverMode};
 use argmin::core::{Error, Executor, IterState, KV, State};
 use argmin::solver::{linesearch::MoreThuenteLineSearch, quasinewton::LBFGS};
 use faer::{MatMut, MatRef};
 use indicatif::{ProgressBar, ProgressStyle};
+use random::uniform;
 use softmax_regression::solver::{Evaluate, Problem};
 use softmax_regression::{Accumulator, Batch, Objective, Reduction, Workspace};
 use std::fs::File;
@@ -150,16 +154,6 @@ fn write_samples(path: &Path, samples: usize) -> Result<()> {
         }
     }
     Ok(out.flush()?)
-}
-
-/// Numbers in [-1, 1): splitmix64.
-fn uniform(mut seed: u64) -> impl FnMut() -> f32 {
-    move || {
-        seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (seed ^ (seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 40) as f32 / (1_u32 << 23) as f32 - 1.0
-    }
 }
 
 /// The most memory that this process has had, in MB.

@@ -39,6 +39,20 @@ impl<'a, T: Copy> Features<'a, T> {
         }
     }
 
+    /// Those of some samples, unless they are sparse.
+    #[cfg(feature = "fit")]
+    pub(crate) fn part(&self, samples: Range<usize>) -> Option<Self> {
+        let (start, count) = (samples.start, samples.len());
+        match self.0 {
+            Data::Dense(x) => Some(Self(Data::Dense(x.subrows(start, count)))),
+            #[cfg(feature = "half")]
+            Data::Half(Half::F16(x)) => Some(Self(Data::Half(Half::F16(x.subrows(start, count))))),
+            #[cfg(feature = "half")]
+            Data::Half(Half::Bf16(x)) => Some(Self(Data::Half(Half::Bf16(x.subrows(start, count))))),
+            Data::Sparse(_) => None,
+        }
+    }
+
     /// m.
     pub fn samples(&self) -> usize {
         self.shape().0

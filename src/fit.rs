@@ -18,7 +18,7 @@ use argmin::core::{IterState, Problem as Counted, Solver, State};
 use argmin::solver::linesearch::MoreThuenteLineSearch;
 use argmin::solver::quasinewton::LBFGS;
 use core::fmt;
-use core::ops::ControlFlow;
+use core::ops::{ControlFlow, Range};
 use faer::linalg::triangular_solve::{solve_lower_triangular_in_place, solve_upper_triangular_in_place};
 use faer::{Mat, MatMut, MatRef, Par, Side, unzip, zip};
 use serde::{Deserialize, Serialize};
@@ -362,26 +362,25 @@ impl Variables {
         let (weights, labels) = (batch.counted_weights(objective.options()), vec![0_u8; batch.samples()]);
         let batch = Batch::new(batch.features(), &labels)?.with_sample_weights(&weights)?;
         let (theta, mut workspace) = (Mat::zeros(rows, 1), Workspace::new());
+        let mut diagonal = Mat::<T>::zeros(rows, 1);
+        squares.hessian_diagonal(&batch, theta.as_ref(), diagonal.as_mut(), &mut workspace)?;
         let shrink = 1.0 / (divisor * classes as f64);
+        let diagonal: Vec<f64> = (0..rows).map(|i| diagonal[(i, 0)].to_f64() * shrink).collect();
         let l2 = |row: usize| if row < features { objective.options().l2 } else { 0.0 };
         // Solving with L costs r²K; a pass over the data should cost more.
         if rows <= Self::MOST_UNCORRELATED && rows * rows <= batch.features().stored() {
-            let mut gram = Mat::<T>::zeros(rows, rows);
-            squares.hessian(&batch, theta.as_ref(), gram.as_mut(), &mut workspace)?;
+            let correlations = correlations(&squares, batch.features(), &labels, &weights, &mut workspace)?;
             // A little more on the diagonal, as rounding and features that depend on others could have made it too small.
             let slack = 1.0 + 16.0 * rows as f64 * T::MACHINE_EPSILON;
-            let gram = Mat::from_fn(rows, rows, |i, j| {
-                let product = gram[(i, j)].to_f64() * shrink;
-                if i == j { positive(product * slack + l2(i)) } else { product }
+            let curvature = Mat::from_fn(rows, rows, |i, j| match i == j {
+                true => positive(diagonal[i] * slack + l2(i)),
+                false => correlations[(i, j)] * (diagonal[i] * diagonal[j]).sqrt(),
             });
-            if let Ok(factor) = gram.llt(Side::Lower) {
+            if let Ok(factor) = curvature.llt(Side::Lower) {
                 return Ok(Self::Uncorrelated(factor.L().to_owned()));
             }
         }
-        let mut diagonal = Mat::<T>::zeros(rows, 1);
-        squares.hessian_diagonal(&batch, theta.as_ref(), diagonal.as_mut(), &mut workspace)?;
-        let scale = |i: usize| positive(diagonal[(i, 0)].to_f64() * shrink + l2(i)).sqrt();
-        Ok(Self::Scaled((0..rows).map(scale).collect()))
+        Ok(Self::Scaled((0..rows).map(|i| positive(diagonal[i] + l2(i)).sqrt()).collect()))
     }
 
     /// Φ = LᵀΘ.
@@ -414,6 +413,42 @@ impl Variables {
             Self::Scaled(scale) => divide_rows(&mut gradient, scale),
         }
     }
+}
+
+/// XᵀWX over the square roots of its diagonal, from both sides; what a Hessian is of which that is one. Of many samples,
+/// some are looked at: the variables need not be exactly uncorrelated.
+fn correlations<T: Real>(
+    squares: &Objective,
+    features: Features<'_, T>,
+    labels: &[u8],
+    weights: &[T],
+    workspace: &mut Workspace<T>,
+) -> Result<Mat<f64>, Error> {
+    /// Samples for each row of Θ: with so many, the eigenvalues of what should be I are between (1 ± ¼)².
+    const SAMPLES_PER_ROW: usize = 16;
+    /// Pieces of neighbouring samples, spread evenly, in case their order means something.
+    const PIECES: usize = 16;
+
+    let (rows, samples) = (squares.theta_rows(features.features()), features.samples());
+    let theta = Mat::zeros(rows, 1);
+    let mut gram_of = |features, samples: Range<usize>| {
+        let batch = Batch::new(features, &labels[samples.clone()])?.with_sample_weights(&weights[samples])?;
+        let mut gram = Mat::<T>::zeros(rows, rows);
+        squares.hessian(&batch, theta.as_ref(), gram.as_mut(), workspace)?;
+        Ok::<_, Error>(Mat::from_fn(rows, rows, |i, j| gram[(i, j)].to_f64()))
+    };
+    let each = SAMPLES_PER_ROW * rows / PIECES;
+    let mut gram = None;
+    if samples > 2 * PIECES * each {
+        for start in (0..PIECES).map(|piece| samples / PIECES * piece) {
+            let Some(part) = features.part(start..start + each) else { break };
+            let part = gram_of(part, start..start + each)?;
+            gram = Some(gram.map_or_else(|| part.clone(), |gram: Mat<f64>| gram + &part));
+        }
+    }
+    let gram = gram.map_or_else(|| gram_of(features, 0..samples), Ok)?;
+    let size: Vec<f64> = (0..rows).map(|i| positive(gram[(i, i)]).sqrt()).collect();
+    Ok(Mat::from_fn(rows, rows, |i, j| gram[(i, j)] / (size[i] * size[j])))
 }
 
 /// A curvature to divide by: 1 for a feature that has none, being 0 everywhere, and where it is no number.

@@ -105,6 +105,29 @@ fn stays_at_the_optimum<T: Float>() {
     }
 }
 
+/// Of many samples, the variables are chosen from some: what these lack must not matter, nor the samples' order.
+#[test]
+fn many_samples_in_order() {
+    let (x, mut labels) = samples::<f64>(4000);
+    labels.sort_unstable();
+    let rare = |i: usize| if i % 250 == 200 { 1e3 } else { 0.0 };
+    let x = Mat::from_fn(4000, 6, |i, j| if j < 5 { x[(i, j)] } else { rare(i) });
+    let sparse: Vec<_> = (0..4000)
+        .flat_map(|i| (0..6).map(move |j| (i, j)))
+        .filter(|&at| x[at] != 0.0)
+        .map(|(i, j)| Triplet::new(i, j, x[(i, j)]))
+        .collect();
+    // Of this form, all samples are looked at.
+    let sparse = SparseRowMat::<usize, f64>::try_new_from_triplets(4000, 6, &sparse).unwrap();
+    let fit = |batch: &Batch<'_, f64>| SoftmaxRegression::fit(batch, FitOptions::new(3)).unwrap();
+    let batch = Batch::new(&x, &labels).unwrap();
+    let (some, all) = (fit(&batch), fit(&Batch::new(&sparse, &labels).unwrap()));
+    println!("{:?}\n{:?}", some.report().step, all.report().step);
+    assert!((some.report().step.loss / all.report().step.loss - 1.0).abs() < 1e-12);
+    assert!(some.theta()[(5, 0)] != 0.0);
+    assert!(some.report().step.iterations <= all.report().step.iterations + 10);
+}
+
 /// Never silently.
 #[test]
 fn unconverged() {

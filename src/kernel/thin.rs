@@ -234,8 +234,9 @@ fn dot_groups<T: Lanes, S: Simd, const ROWS: usize, const COLUMNS: usize>(
     for start in (0..dst.nrows()).step_by(MAX_LANES) {
         let count = MAX_LANES.min(dst.nrows() - start);
         let mut results = [[T::ZERO; MAX_LANES]; COLUMNS];
-        for group in (0..MAX_LANES).step_by(together) {
-            for r in 0..apart {
+        for group in (0..count).step_by(together) {
+            // Of the tiles, those that have a row which is wanted: their first.
+            for r in 0..apart.min(count - group) {
                 let rows: [&[T]; ROWS] = core::array::from_fn(
                     #[inline(always)]
                     |i| lines[start + group + r + i * apart],

@@ -11,18 +11,18 @@
 //! That is first held against differences of J. Then mini-batches and Adam train the network in `f32`, and it has to read the
 //! images held out, every fourth of each digit, at least as well as softmax regression on the pixels.
 
+#[path = "support/digits.rs"]
+mod digits;
 #[path = "support/random.rs"]
 mod random;
 
+use digits::{CLASSES, Digits, PIXELS, read_digits};
 use faer::{Mat, MatRef, unzip, zip};
 use random::uniform;
 use softmax_regression::{Batch, FitOptions, Objective, Real, Reduction, SoftmaxRegression, Workspace};
 
 type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
-/// K.
-const CLASSES: usize = 10;
-const PIXELS: usize = 64;
 /// Hidden units.
 const HIDDEN: usize = 128;
 /// Images of a mini-batch.
@@ -33,7 +33,8 @@ const EPOCHS: usize = 40;
 const RATE: f32 = 4e-3;
 
 fn main() -> Result<()> {
-    let (train, test) = read_digits(include_str!("../data/digits.csv"))?;
+    let (train, test) = read_digits()?;
+    let (train, test) = (Images::new(train), Images::new(test));
     println!("images         {} to train on, {} to test on", train.labels.len(), test.labels.len());
 
     let mut random = uniform(1);
@@ -63,6 +64,13 @@ fn main() -> Result<()> {
 struct Images<T> {
     x: Mat<T>,
     labels: Vec<u8>,
+}
+
+impl Images<f32> {
+    fn new(Digits { pixels, labels }: Digits) -> Self {
+        let x = Mat::from_fn(labels.len(), PIXELS + 1, |i, j| pixels[i].get(j).copied().unwrap_or(1.0));
+        Self { x, labels }
+    }
 }
 
 /// W ((pixels + 1)×hidden) and Θ ((hidden + 1)×K, the last row the intercept); or a gradient in them.
@@ -201,26 +209,4 @@ impl Adam {
             *w -= rate * (*mean / unbiased.0) / ((*square / unbiased.1).sqrt() + 1e-8);
         });
     }
-}
-
-/// The images to train on, and those to test on: every fourth of each digit, in the order of the file.
-fn read_digits(csv: &str) -> Result<(Images<f32>, Images<f32>)> {
-    let (mut train, mut test) = ((Vec::new(), Vec::new()), (Vec::new(), Vec::new()));
-    let mut seen = [0; CLASSES];
-    for line in csv.lines() {
-        let values = line.split(',').map(str::parse).collect::<Result<Vec<u8>, _>>()?;
-        let Some((&label, pixels)) = values.split_last().filter(|(_, pixels)| pixels.len() == PIXELS) else {
-            return Err(format!("not 64 pixels and a label: {line}").into());
-        };
-        let seen = seen.get_mut(usize::from(label)).ok_or_else(|| format!("not a digit: {label}"))?;
-        *seen += 1;
-        let (x, labels) = if *seen % 4 == 0 { &mut test } else { &mut train };
-        x.extend(pixels.iter().map(|&pixel| f32::from(pixel) / 16.0).chain([1.0]));
-        labels.push(label);
-    }
-    let images = |(x, labels): (Vec<f32>, Vec<u8>)| Images {
-        x: MatRef::from_row_major_slice(&x, labels.len(), PIXELS + 1).to_owned(),
-        labels,
-    };
-    Ok((images(train), images(test)))
 }

@@ -10,13 +10,15 @@
 //! - [`FitOptions::on_step`] feeds a progress bar;
 //! - [`Objective::top_k`](softmax_regression::Objective::top_k) for the accuracy among the five best.
 
+#[path = "support/progress.rs"]
+mod progress;
 #[path = "support/random.rs"]
 mod random;
 
 use faer::Mat;
-use indicatif::{ProgressBar, ProgressStyle};
 use ndarray::{Array1, Array2, ArrayView2, Axis, Slice};
 use ndarray_npy::{ReadNpyError, ReadNpyExt, ReadableElement, write_npy};
+use progress::Progress;
 use random::uniform;
 use softmax_regression::{Batch, FitOptions, Reduction, SoftmaxRegression, Step, Workspace};
 use std::error::Error;
@@ -81,20 +83,14 @@ fn probe(x: &Path, y: &Path) -> Result<()> {
 }
 
 fn fit(batch: &Batch<'_, f32>, classes: usize) -> Result<SoftmaxRegression<f32>> {
-    let style = ProgressStyle::with_template("[{bar:40}] {elapsed} {msg}")?.progress_chars("=> ");
-    let bar = ProgressBar::new(1000).with_style(style);
-    let mut first_norm = None;
+    let mut progress = Progress::new(TOLERANCE);
     let on_step = |step: &Step| {
-        // The orders of magnitude of the norm that are behind us, of those there are.
-        let norm = step.scaled_gradient_norm;
-        let first = *first_norm.get_or_insert(norm);
-        bar.set_position((1000.0 * (first / norm).ln() / (first / TOLERANCE).ln()) as u64);
-        bar.set_message(format!("step {:3}  J {:.2}  |gradient| {norm:.1e}", step.iterations, step.loss));
+        progress.show(step.iterations, step.loss, step.scaled_gradient_norm);
         ControlFlow::Continue(())
     };
     let options = FitOptions::new(classes).l2(RIDGE).tolerance(TOLERANCE).on_step(on_step);
     let model = SoftmaxRegression::fit(batch, options)?;
-    bar.finish_and_clear();
+    progress.end();
     Ok(model)
 }
 

@@ -6,11 +6,13 @@
 //! Nothing is downloaded: the images are made from a seed. Each class has a prototype. An image is mostly that of its class,
 //! with a little of that of another, and noise; one in 14 shows more of the other, so that no model is always right.
 
+#[path = "support/progress.rs"]
+mod progress;
 #[path = "support/random.rs"]
 mod random;
 
 use faer::{Mat, MatRef};
-use indicatif::{ProgressBar, ProgressStyle};
+use progress::Progress;
 use random::uniform;
 use softmax_regression::{Batch, FitOptions, SoftmaxRegression, Step, Workspace};
 use std::num::NonZeroUsize;
@@ -58,24 +60,18 @@ fn main() -> Result<()> {
 
 /// The model, the seconds until the first evaluation had been made, and those since.
 fn fit(batch: &Batch<'_, f32>) -> Result<(SoftmaxRegression<f32>, f64, f64)> {
-    let style = ProgressStyle::with_template("[{bar:40}] {elapsed} {msg}")?.progress_chars("=> ");
-    let bar = ProgressBar::new(1000).with_style(style);
-    let (mut prepared, mut first_norm) = (None, None);
+    let mut progress = Progress::new(TOLERANCE);
+    let mut prepared = None;
     let begin = Instant::now();
     let on_step = |step: &Step| {
         prepared.get_or_insert_with(|| begin.elapsed().as_secs_f64());
-        // Nobody knows how many steps there will be, but the norm falls geometrically, more or less: the orders of
-        // magnitude behind us measure the way.
-        let norm = step.scaled_gradient_norm;
-        let first = *first_norm.get_or_insert(norm);
-        bar.set_position((1000.0 * (first / norm).ln() / (first / TOLERANCE).ln()) as u64);
-        bar.set_message(format!("step {:3}  J {:.2}  |gradient| {norm:.1e}", step.iterations, step.loss));
+        progress.show(step.iterations, step.loss, step.scaled_gradient_norm);
         ControlFlow::Continue(())
     };
     let model =
         SoftmaxRegression::fit(batch, FitOptions::new(CLASSES).tolerance(TOLERANCE).on_step(on_step))?;
     let total = begin.elapsed().as_secs_f64();
-    bar.finish_and_clear();
+    progress.end();
     let prepared = prepared.unwrap_or(total);
     Ok((model, prepared, total - prepared))
 }

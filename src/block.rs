@@ -385,11 +385,12 @@ impl<'a, T: Real> Problem<'a, T> {
                 (Rows::Dense { x: copy, next: Next::NOTHING }, room)
             }
             Data::Dense(x) => {
-                let next = x.subrows(samples.end, self.plan.rows().min(x.nrows() - samples.end));
-                let x = x.subrows(samples.start, samples.len());
                 if !self.copies_features() {
+                    let next = x.subrows(samples.end, self.plan.rows().min(x.nrows() - samples.end));
+                    let x = x.subrows(samples.start, samples.len());
                     return (Rows::Dense { x, next: Next::new(next) }, room);
                 }
+                let x = x.subrows(samples.start, samples.len());
                 let (copy, room) = self.copy_rows(x.nrows(), x.ncols(), room, |i, out| {
                     out.iter_mut().zip(x.row(i).iter()).for_each(|(out, &x)| *out = x);
                 });

@@ -1,10 +1,10 @@
 //! A ready estimator (feature `fit`): [`SoftmaxRegression::fit`].
 //!
-//! The solver is argmin's L-BFGS with the line search of Moré and Thuente. What this crate adds is the evaluation, and the
-//! variables the solver works in: those in which features are uncorrelated. With G = XᵀWX, the Hessian of J never exceeds
-//! ½·G ⊗ (I − 1/K) + λI (Böhning, *Multinomial logistic regression algorithm*, 1992), and at Θ = 0 it is G/K but for the
-//! coupling of the classes. So with LLᵀ = G/K + λI the solver sees Φ = LᵀΘ, of which the Hessian is near 1 whatever the
-//! units and correlations of the features are, and needs several times fewer evaluations.
+//! The solver is argmin's L-BFGS with the line search of Moré and Thuente (`descent.rs`). What this crate adds is the
+//! evaluation, and the variables the solver works in: those in which features are uncorrelated (`variables.rs`).
+
+mod descent;
+mod variables;
 
 use crate::batch::{Batch, Features};
 use crate::block::check_scores;
@@ -12,16 +12,14 @@ use crate::error::{Error, Operand};
 use crate::kernel::Real;
 use crate::objective::{Objective, Reduction, check_output};
 use crate::options::Options;
-use crate::solver::{BatchLoss, Evaluate, Problem};
+use crate::solver::{BatchLoss, Problem};
 use crate::workspace::Workspace;
-use argmin::core::{IterState, Problem as Counted, Solver, State};
-use argmin::solver::linesearch::MoreThuenteLineSearch;
-use argmin::solver::quasinewton::LBFGS;
 use core::fmt;
-use core::ops::{ControlFlow, Range};
-use faer::linalg::triangular_solve::{solve_lower_triangular_in_place, solve_upper_triangular_in_place};
-use faer::{Mat, MatMut, MatRef, Par, Side, unzip, zip};
+use core::ops::ControlFlow;
+use descent::{Descent, Hope};
+use faer::{Mat, MatRef};
 use serde::{Deserialize, Serialize};
+use variables::{InVariables, Variables};
 
 /// How to fit a [`SoftmaxRegression`], and when to stop.
 pub struct FitOptions<'a, T> {
@@ -329,244 +327,6 @@ impl<T: Real> SoftmaxRegression<T> {
     /// How the fit went.
     pub fn report(&self) -> &Report {
         &self.report
-    }
-}
-
-/// The variables that the solver works in, linear in Θ: Φ = LᵀΘ.
-#[derive(Debug)]
-enum Variables {
-    /// L is lower triangular: features are uncorrelated.
-    Uncorrelated(Mat<f64>),
-    /// L is diagonal: features have the same size.
-    Scaled(Vec<f64>),
-}
-
-impl Variables {
-    /// Rows of Θ up to which features are made uncorrelated. The factor takes r³/3 multiply-adds, and r² numbers.
-    const MOST_UNCORRELATED: usize = 2048;
-
-    fn new<T: Real>(
-        objective: &Objective,
-        batch: &Batch<'_, T>,
-        classes: usize,
-        divisor: f64,
-    ) -> Result<Self, Error> {
-        let features = batch.features().features();
-        let rows = objective.theta_rows(features);
-        // One class, loss ½·score²: that has the Hessian XᵀWX.
-        let squares = objective.clone().with_options(Options {
-            intercept: rows > features,
-            z_loss: 0.5,
-            ..Options::default()
-        });
-        let (weights, labels) = (batch.counted_weights(objective.options()), vec![0_u8; batch.samples()]);
-        let batch = Batch::new(batch.features(), &labels)?.with_sample_weights(&weights)?;
-        let (theta, mut workspace) = (Mat::zeros(rows, 1), Workspace::new());
-        let mut diagonal = Mat::<T>::zeros(rows, 1);
-        squares.hessian_diagonal(&batch, theta.as_ref(), diagonal.as_mut(), &mut workspace)?;
-        let shrink = 1.0 / (divisor * classes as f64);
-        let diagonal: Vec<f64> = (0..rows).map(|i| diagonal[(i, 0)].to_f64() * shrink).collect();
-        let l2 = |row: usize| if row < features { objective.options().l2 } else { 0.0 };
-        // Solving with L costs r²K; a pass over the data should cost more.
-        if rows <= Self::MOST_UNCORRELATED && rows * rows <= batch.features().stored() {
-            let correlations = correlations(&squares, batch.features(), &labels, &weights, &mut workspace)?;
-            // A little more on the diagonal, as rounding and features that depend on others could have made it too small.
-            let slack = 1.0 + 16.0 * rows as f64 * T::MACHINE_EPSILON;
-            let curvature = Mat::from_fn(rows, rows, |i, j| match i == j {
-                true => positive(diagonal[i] * slack + l2(i)),
-                false => correlations[(i, j)] * (diagonal[i] * diagonal[j]).sqrt(),
-            });
-            if let Ok(factor) = curvature.llt(Side::Lower) {
-                return Ok(Self::Uncorrelated(factor.L().to_owned()));
-            }
-        }
-        Ok(Self::Scaled((0..rows).map(|i| positive(diagonal[i] + l2(i)).sqrt()).collect()))
-    }
-
-    /// Φ = LᵀΘ.
-    fn of<T: Real>(&self, theta: MatRef<'_, T>) -> Mat<f64> {
-        let theta = Mat::from_fn(theta.nrows(), theta.ncols(), |i, j| theta[(i, j)].to_f64());
-        match self {
-            Self::Uncorrelated(factor) => factor.transpose() * theta,
-            Self::Scaled(scale) => {
-                Mat::from_fn(theta.nrows(), theta.ncols(), |i, j| theta[(i, j)] * scale[i])
-            }
-        }
-    }
-
-    /// Φ becomes Θ = L⁻ᵀΦ.
-    fn to_theta(&self, mut point: MatMut<'_, f64>) {
-        match self {
-            Self::Uncorrelated(factor) => {
-                solve_upper_triangular_in_place(factor.transpose(), point, Par::Seq)
-            }
-            Self::Scaled(scale) => divide_rows(&mut point, scale),
-        }
-    }
-
-    /// ∂J/∂Θ becomes ∂J/∂Φ = L⁻¹∂J/∂Θ.
-    fn to_gradient(&self, mut gradient: MatMut<'_, f64>) {
-        match self {
-            Self::Uncorrelated(factor) => {
-                solve_lower_triangular_in_place(factor.as_ref(), gradient, Par::Seq)
-            }
-            Self::Scaled(scale) => divide_rows(&mut gradient, scale),
-        }
-    }
-}
-
-/// XᵀWX over the square roots of its diagonal, from both sides; what a Hessian is of which that is one. Of many samples,
-/// some are looked at: the variables need not be exactly uncorrelated.
-fn correlations<T: Real>(
-    squares: &Objective,
-    features: Features<'_, T>,
-    labels: &[u8],
-    weights: &[T],
-    workspace: &mut Workspace<T>,
-) -> Result<Mat<f64>, Error> {
-    /// Samples for each row of Θ: with so many, the eigenvalues of what should be I are between (1 ± ¼)².
-    const SAMPLES_PER_ROW: usize = 16;
-    /// Pieces of neighbouring samples, spread evenly, in case their order means something.
-    const PIECES: usize = 16;
-
-    let (rows, samples) = (squares.theta_rows(features.features()), features.samples());
-    let theta = Mat::zeros(rows, 1);
-    let mut gram_of = |features, samples: Range<usize>| {
-        let batch = Batch::new(features, &labels[samples.clone()])?.with_sample_weights(&weights[samples])?;
-        let mut gram = Mat::<T>::zeros(rows, rows);
-        squares.hessian(&batch, theta.as_ref(), gram.as_mut(), workspace)?;
-        Ok::<_, Error>(Mat::from_fn(rows, rows, |i, j| gram[(i, j)].to_f64()))
-    };
-    let each = SAMPLES_PER_ROW * rows / PIECES;
-    let mut gram = None;
-    if samples > 2 * PIECES * each {
-        for start in (0..PIECES).map(|piece| samples / PIECES * piece) {
-            let Some(part) = features.part(start..start + each) else { break };
-            let part = gram_of(part, start..start + each)?;
-            gram = Some(gram.map_or_else(|| part.clone(), |gram: Mat<f64>| gram + &part));
-        }
-    }
-    let gram = gram.map_or_else(|| gram_of(features, 0..samples), Ok)?;
-    let size: Vec<f64> = (0..rows).map(|i| positive(gram[(i, i)]).sqrt()).collect();
-    Ok(Mat::from_fn(rows, rows, |i, j| gram[(i, j)] / (size[i] * size[j])))
-}
-
-/// A curvature to divide by: 1 for a feature that has none, being 0 everywhere, and where it is no number.
-fn positive(curvature: f64) -> f64 {
-    if curvature > 0.0 && curvature.is_finite() { curvature } else { 1.0 }
-}
-
-fn divide_rows(matrix: &mut MatMut<'_, f64>, by: &[f64]) {
-    for column in matrix.as_mut().col_iter_mut() {
-        column.iter_mut().zip(by).for_each(|(x, by)| *x /= by);
-    }
-}
-
-/// J as a function of Φ.
-#[derive(Debug)]
-struct InVariables<'a, T> {
-    inner: BatchLoss<'a, T>,
-    variables: Variables,
-    scratch: Mat<f64>,
-    /// Of the last point.
-    theta: Mat<T>,
-    gradient: Mat<T>,
-    /// ‖∇J‖₂ there.
-    gradient_norm: f64,
-}
-
-impl<T: Real> Evaluate<f64> for InVariables<'_, T> {
-    fn loss_and_gradient(
-        &mut self,
-        point: MatRef<'_, f64>,
-        mut out: MatMut<'_, f64>,
-    ) -> Result<f64, argmin::core::Error> {
-        self.scratch.copy_from(point);
-        self.variables.to_theta(self.scratch.as_mut());
-        zip!(&mut self.theta, &self.scratch).for_each(|unzip!(theta, x)| *theta = T::from_f64(*x));
-        let loss = self.inner.loss_and_gradient(self.theta.as_ref(), self.gradient.as_mut())?;
-        zip!(&mut out, &self.gradient).for_each(|unzip!(out, g)| *out = g.to_f64());
-        let numbers = columns(out.as_ref());
-        if let Some(at) = numbers.iter().position(|g| !g.is_finite()) {
-            return Err(Error::NotFinite { at, value: numbers[at] }.into());
-        }
-        self.gradient_norm = norm(&numbers);
-        self.variables.to_gradient(out);
-        Ok(loss)
-    }
-}
-
-type Lbfgs = LBFGS<MoreThuenteLineSearch<Vec<f64>, Vec<f64>, f64>, Vec<f64>, Vec<f64>, f64>;
-
-/// argmin's L-BFGS, a step at a time.
-struct Descent<E> {
-    problem: Problem<E, f64>,
-    /// Where it is.
-    point: Vec<f64>,
-    iterations: u64,
-    solver: Lbfgs,
-    counted: Counted<Problem<E, f64>>,
-    state: IterState<Vec<f64>, Vec<f64>, (), (), (), f64>,
-}
-
-impl<E: Evaluate<f64>> Descent<E> {
-    /// Pairs of differences that are remembered.
-    const MEMORY: usize = 20;
-
-    fn new(problem: Problem<E, f64>, point: Vec<f64>) -> Result<Self, argmin::core::Error> {
-        let mut solver = LBFGS::new(MoreThuenteLineSearch::new(), Self::MEMORY);
-        let mut counted = Counted::new(problem.clone());
-        let (mut state, _) = solver.init(&mut counted, IterState::new().param(point.clone()))?;
-        state.update();
-        Ok(Self { problem, point, iterations: 0, solver, counted, state })
-    }
-
-    /// Whether there is a next point; then it is there. A line search that fails is tried once more without what is
-    /// remembered.
-    fn step(&mut self) -> Result<bool, argmin::core::Error> {
-        if self.try_step()? {
-            return Ok(true);
-        }
-        let fresh = Self::new(self.problem.clone(), core::mem::take(&mut self.point))?;
-        *self = Self { iterations: self.iterations, ..fresh };
-        self.try_step()
-    }
-
-    fn try_step(&mut self) -> Result<bool, argmin::core::Error> {
-        let state = core::mem::take(&mut self.state);
-        let (mut state, _) = self.solver.next_iter(&mut self.counted, state)?;
-        let Some(point) = state.get_param().filter(|&point| *point != self.point) else { return Ok(false) };
-        self.point.clone_from(point);
-        self.iterations += 1;
-        state.update();
-        state.increment_iter();
-        self.state = state;
-        Ok(true)
-    }
-}
-
-/// Whether it is worth to go on.
-struct Hope {
-    lowest_loss: f64,
-    smallest_norm: f64,
-    /// Steps since one of them was.
-    barren: u64,
-}
-
-impl Hope {
-    /// Steps in a row that bring neither a lower loss nor a smaller gradient, after which none will.
-    const MOST_BARREN: u64 = 8;
-
-    fn new() -> Self {
-        Self { lowest_loss: f64::INFINITY, smallest_norm: f64::INFINITY, barren: 0 }
-    }
-
-    fn is_lost_at(&mut self, step: &Step) -> bool {
-        let fruitful = step.loss < self.lowest_loss || step.scaled_gradient_norm < self.smallest_norm;
-        self.barren = if fruitful { 0 } else { self.barren + 1 };
-        self.lowest_loss = self.lowest_loss.min(step.loss);
-        self.smallest_norm = self.smallest_norm.min(step.scaled_gradient_norm);
-        self.barren > Self::MOST_BARREN
     }
 }
 

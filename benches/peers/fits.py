@@ -13,7 +13,6 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import tempfile
 import time
 import warnings
@@ -34,12 +33,10 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 import machine
+import run
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-WORKER = Path(os.environ.get("CARGO_TARGET_DIR", HERE / "target")) / "release" / "peers-worker"
-# Seconds after which the threads of OpenMP and OpenBLAS have stopped spinning.
-SPIN_SECONDS = 0.3
 # A fit is repeated within its turn until this many seconds have passed; its time is the least.
 TURN_SECONDS = 0.1
 
@@ -86,46 +83,34 @@ class ScikitLearn:
         self.threads = min(seconds, key=seconds.__getitem__)
 
     def fit(self, l2: float) -> tuple[float, np.ndarray]:
-        with threadpool_limits(self.threads):
-            return self.fit_on_any_threads(l2)
-
-    def fit_on_any_threads(self, l2: float) -> tuple[float, np.ndarray]:
         model = LogisticRegression(C=1.0 / l2 if l2 else np.inf, **self.arguments)
-        begin = time.perf_counter()
-        model.fit(*self.data)
-        seconds = time.perf_counter() - begin
+        with threadpool_limits(self.threads):
+            begin = time.perf_counter()
+            model.fit(*self.data)
+            seconds = time.perf_counter() - begin
         return seconds, np.vstack([model.coef_.T, model.intercept_])
 
 
-class Worker:
-    """A Rust worker."""
+class Rust:
+    """An engine of the Rust worker."""
 
     def __init__(self, engine: str, name: str, directory: Path):
-        self.name, self.directory = name, directory
-        self.process = subprocess.Popen(
-            [str(WORKER), engine], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-
-    def ask(self, request: str) -> str:
-        assert self.process.stdin and self.process.stdout
-        self.process.stdin.write(request + "\n")
-        self.process.stdin.flush()
-        answer = self.process.stdout.readline()
-        if not answer:
-            raise RuntimeError(f"{self.name} ended with {self.process.wait()}")
-        return answer.strip()
+        self.name, self.engine, self.directory = name, run.rust(engine), directory
+        self.worker = None
 
     def prepare(self, x: np.ndarray, labels: np.ndarray, _: float) -> None:
-        (m, n), k = x.shape, int(labels.max()) + 1
-        self.shape = (n + 1, k)
-        x.astype("<f8").tofile(self.directory / "x.bin")
+        case = run.Case(self.name, *x.shape, int(labels.max()) + 1, "f64", THREADS)
+        self.shape = (case.n + 1, case.k)
+        x.astype(case.real).tofile(self.directory / "x.bin")
         labels.astype("<u4").tofile(self.directory / "labels.bin")
         (self.directory / "theta.bin").write_bytes(b"")
-        assert self.ask(f"prepare {self.directory} f64 {m} {n} {k} {THREADS}") == "ready"
+        if self.worker is None:
+            self.worker = run.Worker(self.engine, case)
+        self.worker.prepare(self.directory, case)
 
     def fit(self, l2: float) -> tuple[float, np.ndarray]:
         path = self.directory / "fitted.bin"
-        seconds = float(self.ask(f"fit {l2} {path}"))
+        seconds = float(self.worker.ask(f"fit {l2} {path}"))
         return seconds, np.fromfile(path, "<f8").reshape(self.shape)
 
 
@@ -137,11 +122,11 @@ def main() -> None:
     arguments.output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         engines = [
-            Worker("fits-ours", "this crate", Path(folder)),
+            Rust("fits-ours", "this crate", Path(folder)),
             ScikitLearn("newton-cholesky", 1e-8),
             ScikitLearn("newton-cg", 1e-8),
             ScikitLearn("lbfgs", 1e-4),
-            Worker("fits-linfa", "linfa-logistic", Path(folder)),
+            Rust("fits-linfa", "linfa-logistic", Path(folder)),
         ]
         rows = [row for problem in problems() for row in measure(engines, *problem, arguments.rounds)]
     write(rows, arguments.output)
@@ -160,7 +145,7 @@ def measure(engines, name: str, x: np.ndarray, labels: np.ndarray, l2: float, ro
             while sum(turn) < TURN_SECONDS:
                 turn.append(engine.fit(l2)[0])
             times[engine.name].append(min(turn))
-            time.sleep(SPIN_SECONDS)
+            time.sleep(run.SPIN_SECONDS)
     least = min(losses.values())
     medians = {engine: statistics.median(turns) for engine, turns in times.items()}
     return [

@@ -15,13 +15,18 @@
 //! wrote which. A writer's digits may be in both parts, which flatters the accuracy.) Θ and the loss curves are drawn
 //! to `target/digits.png`.
 
+#[path = "../support/digits.rs"]
+mod digits;
 mod plot;
+#[path = "../support/progress.rs"]
+mod progress;
 
 use argmin::core::observers::{Observe, ObserverMode};
 use argmin::core::{Executor, IterState, KV, State};
 use argmin::solver::{linesearch::MoreThuenteLineSearch, quasinewton::LBFGS};
+use digits::{CLASSES, Digits, PIXELS, read_digits};
 use faer::{MatMut, MatRef};
-use indicatif::{ProgressBar, ProgressStyle};
+use progress::Progress;
 use softmax_regression::{Batch, Objective, Reduction, Workspace, solver::Problem};
 use std::cell::RefCell;
 use std::path::Path;
@@ -30,9 +35,6 @@ use std::time::Instant;
 
 type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
-/// K.
-const CLASSES: usize = 10;
-const PIXELS: usize = 64;
 /// Rows of Θ: a pixel each, and the intercepts.
 const ROWS: usize = PIXELS + 1;
 /// λ of ½·λ‖Θ‖². About 1/m: a prior of variance 1 on each pixel's coefficient.
@@ -42,7 +44,8 @@ const RIDGE: f64 = 1e-3;
 const TOLERANCE: f64 = 1e-4;
 
 fn main() -> Result<()> {
-    let (train, test) = read_digits(include_str!("../../data/digits.csv"))?;
+    let (train, test) = read_digits()?;
+    let (train, test) = (Images::new(train), Images::new(test));
     let (train_batch, test_batch) = (train.batch()?, test.batch()?);
     println!("{} images to train on, {} to test on", train_batch.samples(), test_batch.samples());
 
@@ -54,7 +57,10 @@ fn main() -> Result<()> {
     let problem = Problem::new(objective.clone().l2(RIDGE), train_batch, CLASSES);
     let outcome = Executor::new(problem.clone(), solver)
         .configure(|state| state.param(vec![0.0; ROWS * CLASSES]).max_iters(500))
-        .add_observer(Progress::new(visited.clone()), ObserverMode::Always)
+        .add_observer(
+            Observer { progress: Progress::new(TOLERANCE), visited: visited.clone() },
+            ObserverMode::Always,
+        )
         .run()?;
     let visited = visited.take();
     let best = visited.last().ok_or("the optimiser visited no point")?;
@@ -91,35 +97,21 @@ fn main() -> Result<()> {
 }
 
 /// Images, one a row of X, with their labels.
-#[derive(Default)]
 struct Images {
     x: Vec<f64>,
     labels: Vec<u8>,
 }
 
 impl Images {
+    fn new(digits: Digits) -> Self {
+        let x = digits.pixels.into_iter().flatten().map(f64::from).collect();
+        Self { x, labels: digits.labels }
+    }
+
     fn batch(&self) -> Result<Batch<'_, f64>> {
         let x = MatRef::from_row_major_slice(&self.x, self.labels.len(), PIXELS);
         Ok(Batch::new(x, &self.labels)?)
     }
-}
-
-/// The images to train on, and those to test on.
-fn read_digits(csv: &str) -> Result<(Images, Images)> {
-    let (mut train, mut test) = (Images::default(), Images::default());
-    let mut seen = [0; CLASSES];
-    for line in csv.lines() {
-        let values = line.split(',').map(str::parse).collect::<Result<Vec<u8>, _>>()?;
-        let Some((&label, pixels)) = values.split_last().filter(|(_, pixels)| pixels.len() == PIXELS) else {
-            return Err(format!("not 64 pixels and a label: {line}").into());
-        };
-        let seen = seen.get_mut(usize::from(label)).ok_or_else(|| format!("not a digit: {label}"))?;
-        *seen += 1;
-        let images = if *seen % 4 == 0 { &mut test } else { &mut train };
-        images.x.extend(pixels.iter().map(|&pixel| f64::from(pixel) / 16.0));
-        images.labels.push(label);
-    }
-    Ok((train, test))
 }
 
 /// The optimiser's flat vector as Θ, its columns one after the other.
@@ -128,47 +120,34 @@ fn theta(point: &[f64]) -> MatRef<'_, f64> {
 }
 
 /// Shows how far the training is, and keeps the points it went through.
-struct Progress {
-    bar: ProgressBar,
-    first_norm: f64,
+struct Observer {
+    progress: Progress,
     visited: Rc<RefCell<Vec<Vec<f64>>>>,
 }
 
 type Iteration = IterState<Vec<f64>, Vec<f64>, (), (), (), f64>;
 
-impl Progress {
-    fn new(visited: Rc<RefCell<Vec<Vec<f64>>>>) -> Self {
-        let style = ProgressStyle::with_template("[{bar:40}] {msg}").expect("a constant template");
-        Self { bar: ProgressBar::new(1000).with_style(style.progress_chars("=> ")), first_norm: 0.0, visited }
-    }
-
-    fn show(&mut self, state: &Iteration) {
-        let norm = gradient_norm(state);
+impl Observer {
+    fn see(&mut self, state: &Iteration) {
         let mut visited = self.visited.borrow_mut();
-        // Nobody knows how many iterations there will be. The gradient's norm falls geometrically, more or less, so
-        // the orders of magnitude behind us measure the way.
-        let done = (self.first_norm / norm).ln() / (self.first_norm / TOLERANCE).ln();
-        self.bar.set_position((1000.0 * done.clamp(0.0, 1.0)) as u64);
-        let (iteration, cost) = (visited.len(), state.get_cost());
-        self.bar.set_message(format!("iteration {iteration:3}  cost {cost:.6}  |gradient| {norm:.1e}"));
+        self.progress.show(visited.len() as u64, state.get_cost(), gradient_norm(state));
         visited.extend(state.get_param().cloned());
     }
 }
 
-impl Observe<Iteration> for Progress {
+impl Observe<Iteration> for Observer {
     fn observe_init(&mut self, _: &str, state: &Iteration, _: &KV) -> Result<(), argmin::core::Error> {
-        self.first_norm = gradient_norm(state);
-        self.show(state);
+        self.see(state);
         Ok(())
     }
 
     fn observe_iter(&mut self, state: &Iteration, _: &KV) -> Result<(), argmin::core::Error> {
-        self.show(state);
+        self.see(state);
         Ok(())
     }
 
     fn observe_final(&mut self, _: &Iteration) -> Result<(), argmin::core::Error> {
-        self.bar.abandon();
+        self.progress.end();
         Ok(())
     }
 }

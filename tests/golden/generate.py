@@ -61,19 +61,23 @@ def write(name: str, **content) -> None:
     print(f"{path.name}: {path.stat().st_size:,} bytes, {content['versions']}")
 
 
+def anes96_data() -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Names of the features, features, and labels."""
+    data = sm.datasets.anes96.load_pandas()
+    return list(data.exog.columns), data.exog.to_numpy(dtype=float), data.endog.to_numpy(dtype=int)
+
+
 def anes96() -> None:
     """A published fit, and the fit of statsmodels in full precision. Parameters: a row for each feature and,
     last, the constant; a column for each of the classes 1 to 6, those of class 0 being 0."""
-    data = sm.datasets.anes96.load_pandas()
-    x = data.exog.to_numpy(dtype=float)
-    labels = data.endog.to_numpy(dtype=int)
+    columns, x, labels = anes96_data()
     published = Anes.mnlogit_basezero
     model = sm.MNLogit(labels, sm.add_constant(x, prepend=False))
     fit = model.fit(method="newton", tol=1e-14, maxiter=50, disp=0)
     write(
         "anes96.json",
         versions=STATSMODELS,
-        columns=list(data.exog.columns),
+        columns=columns,
         published={
             "source": "Stata 11; statsmodels.discrete.tests.results.results_discrete.Anes.mnlogit_basezero",
             "llf": published.llf,
@@ -133,16 +137,15 @@ def scikit_learn(name: str, features, labels, coef_scale: float, **content) -> N
 
 def optima() -> None:
     """The least sum of losses + ½·l2·‖coef‖², where newton-cholesky of LogisticRegression ends."""
-    anes = sm.datasets.anes96.load_pandas()
-    anes_x, anes_labels = anes.exog.to_numpy(dtype=float), anes.endog.to_numpy(dtype=int)
+    _, *anes = anes96_data()
     wines = load_wine()
     images = np.loadtxt(DIGITS, delimiter=",", dtype=int)
     pixels, digit_labels = images[:, :-1], images[:, -1]
     cases = []
     for name, x, labels, l2 in [
         ("wine", wines.data, wines.target, 1.0),
-        ("anes96", anes_x, anes_labels, 0.0),
-        ("anes96", anes_x, anes_labels, 1.0),
+        ("anes96", *anes, 0.0),
+        ("anes96", *anes, 1.0),
         ("digits/16", pixels / 16, digit_labels, 1.0),
         ("digits", pixels / 1.0, digit_labels, 1.0),
     ]:

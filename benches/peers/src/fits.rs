@@ -10,7 +10,6 @@ use faer::MatRef;
 use linfa::prelude::{DatasetBase, Fit as _, ParamGuard};
 use softmax_regression::{Batch, FitOptions, SoftmaxRegression};
 use std::error::Error;
-use std::io::{BufRead, Write, stdin, stdout};
 use std::time::{Duration, Instant};
 
 /// Θ row by row, and the time it took.
@@ -28,30 +27,26 @@ pub(crate) fn fit_named(name: &str) -> Option<Fit> {
     }
 }
 
-/// Answers requests on standard input.
+/// Answers the requests.
 pub(crate) fn serve(fit: Fit) -> Result<(), Box<dyn Error>> {
     let mut prepared = None;
-    for line in stdin().lock().lines() {
-        let line = line?;
-        let answer = match line.split_once(' ').unwrap_or((&line, "")) {
-            ("prepare", words) => {
+    crate::serve(|request, words| {
+        Ok(match request {
+            "prepare" => {
                 let request: Request = words.parse()?;
                 prepared = Some((Problem::<f64>::read(&request)?, request));
                 "ready".to_owned()
             }
-            ("fit", words) => {
+            "fit" => {
                 let (l2, path) = words.split_once(' ').ok_or("fit wants L2 and PATH")?;
                 let (problem, request) = prepared.as_ref().ok_or("nothing is prepared")?;
                 let (time, theta) = fit(problem, request, l2.parse()?)?;
-                std::fs::write(path, theta.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>())?;
+                crate::write_numbers(path, &theta)?;
                 time.as_secs_f64().to_string()
             }
-            _ => return Err(format!("unknown request {line:?}").into()),
-        };
-        println!("{answer}");
-        stdout().flush()?;
-    }
-    Ok(())
+            _ => return Err(format!("unknown request {request:?}").into()),
+        })
+    })
 }
 
 fn ours(problem: &Problem<f64>, &Request { m, n, k, .. }: &Request, l2: f64) -> Fitted {

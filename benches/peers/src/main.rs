@@ -25,29 +25,42 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let prepare = engine_named(&name).ok_or_else(|| format!("no engine {name:?} in this build"))?;
     let mut engine: Option<Box<dyn Engine>> = None;
-    for line in stdin().lock().lines() {
-        let line = line?;
-        let answer = match line.split_once(' ').unwrap_or((&line, "")) {
-            ("prepare", words) => {
+    serve(|request, words| {
+        Ok(match request {
+            "prepare" => {
                 drop(engine.take());
                 engine = Some(prepare(&words.parse::<Request>()?)?);
                 "ready".to_owned()
             }
-            ("run", repetitions) => run(prepared(&mut engine)?, repetitions.parse()?)?,
-            ("result", path) => {
+            "run" => run(prepared(&mut engine)?, words.parse()?)?,
+            "result" => {
                 let (loss, gradient) = prepared(&mut engine)?.result()?;
-                let bytes: Vec<u8> =
-                    [&[loss], &*gradient].concat().iter().flat_map(|v| v.to_le_bytes()).collect();
-                std::fs::write(path, bytes)?;
+                write_numbers(words, &[&[loss], &*gradient].concat())?;
                 "ok".to_owned()
             }
-            ("quit", _) => break,
-            _ => return Err(format!("unknown request {line:?}").into()),
-        };
-        println!("{answer}");
+            _ => return Err(format!("unknown request {request:?}").into()),
+        })
+    })
+}
+
+/// Reads requests from standard input, each a word and what follows it, and writes the answers to standard output; until
+/// there are no more, or one is `quit`.
+fn serve(mut answer: impl FnMut(&str, &str) -> Result<String, Box<dyn Error>>) -> Result<(), Box<dyn Error>> {
+    for line in stdin().lock().lines() {
+        let line = line?;
+        let (request, words) = line.split_once(' ').unwrap_or((&line, ""));
+        if request == "quit" {
+            break;
+        }
+        println!("{}", answer(request, words)?);
         stdout().flush()?;
     }
     Ok(())
+}
+
+/// As little-endian `f64`.
+fn write_numbers(path: &str, numbers: &[f64]) -> std::io::Result<()> {
+    std::fs::write(path, numbers.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>())
 }
 
 fn engine_named(name: &str) -> Option<Prepare> {

@@ -11,7 +11,9 @@
 //! use softmax_regression::{Batch, Objective, Reduction};
 //! use softmax_regression_mpi::{Shard, guarded, share};
 //!
-//! # fn load(samples: std::ops::Range<usize>) -> (faer::Mat<f64>, Vec<u32>) { unimplemented!() }
+//! # fn load(samples: std::ops::Range<usize>) -> (faer::Mat<f64>, Vec<u32>) {
+//! #     (faer::Mat::from_fn(samples.len(), 4, |i, j| (i * j) as f64), samples.map(|i| i as u32 % 10).collect())
+//! # }
 //! # let (samples, classes) = (1000, 10);
 //! let (universe, _) = mpi::initialize_with_threading(mpi::Threading::Funneled).expect("once a process");
 //! let world = universe.world();

@@ -95,6 +95,12 @@ fn mpirun(name: &str, arguments: &[&str]) -> Outcome {
     Outcome { status, stdout: read(out), stderr: read(err) }
 }
 
+/// What becomes of a job of so many ranks, at one of which this goes wrong.
+#[track_caller]
+fn faulty(fault: &str, ranks: i32, rank: i32) -> Outcome {
+    mpirun(fault, &["-n", &ranks.to_string(), PROGRAM, &format!("--{fault}"), &rank.to_string()])
+}
+
 /// The images and their labels, read here once more: that the program leaves none out is not to be believed.
 fn digits() -> (Mat<f64>, Vec<u32>) {
     let csv = include_str!("../../../data/digits.csv");
@@ -180,7 +186,7 @@ fn an_evaluation_is_one_allreduce() {
 #[test]
 fn an_error_ends_the_job() {
     for (ranks, rank) in [(1, 0), (2, 1), (3, 0), (3, 2)] {
-        let outcome = mpirun("fail", &["-n", &ranks.to_string(), PROGRAM, "--fail", &rank.to_string()]);
+        let outcome = faulty("fail", ranks, rank);
         outcome.failed(&format!("rank {rank} of {ranks} failed: told to fail\n"));
         assert_eq!(outcome.status.code(), Some(1));
     }
@@ -189,7 +195,7 @@ fn an_error_ends_the_job() {
 #[test]
 fn a_panic_ends_the_job() {
     for (ranks, rank) in [(1, 0), (2, 1), (3, 0), (3, 2)] {
-        let outcome = mpirun("panic", &["-n", &ranks.to_string(), PROGRAM, "--panic", &rank.to_string()]);
+        let outcome = faulty("panic", ranks, rank);
         outcome.failed(&format!("rank {rank} of {ranks} panicked: told to panic\n"));
         assert_eq!(outcome.status.code(), Some(1));
     }
@@ -199,7 +205,7 @@ fn a_panic_ends_the_job() {
 #[test]
 fn a_death_ends_the_job() {
     for (ranks, rank) in [(1, 0), (2, 1), (3, 0), (3, 2)] {
-        let outcome = mpirun("die", &["-n", &ranks.to_string(), PROGRAM, "--die", &rank.to_string()]);
+        let outcome = faulty("die", ranks, rank);
         outcome.failed(&format!("process rank {rank} "));
         outcome.failed("exited on signal 6");
     }
@@ -209,7 +215,7 @@ fn a_death_ends_the_job() {
 #[test]
 fn a_departure_ends_the_job() {
     for (ranks, rank) in [(2, 1), (3, 0), (3, 2)] {
-        let outcome = mpirun("leave", &["-n", &ranks.to_string(), PROGRAM, "--leave", &rank.to_string()]);
+        let outcome = faulty("leave", ranks, rank);
         outcome.failed(&format!("process rank {rank} "));
     }
 }
@@ -218,7 +224,7 @@ fn a_departure_ends_the_job() {
 #[test]
 fn drift_is_an_error() {
     for (ranks, rank) in [(2, 1), (3, 1), (3, 2)] {
-        let outcome = mpirun("drift", &["-n", &ranks.to_string(), PROGRAM, "--drift", &rank.to_string()]);
+        let outcome = faulty("drift", ranks, rank);
         outcome.failed(&format!("numbers on rank {rank} differ from those on rank 0"));
         assert!(!outcome.stdout.contains("same bits"), "{}", outcome.stdout);
     }

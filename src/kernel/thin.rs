@@ -180,10 +180,6 @@ fn dot<T: Lanes, S: Simd>(simd: S, product: Product<'_, T>) {
     let mut sums = [[Vector::splat(simd, T::ZERO); MAX_LANES]; MOST_COLUMNS];
     for start in (0..rows).step_by(LINES) {
         let count = LINES.min(rows - start);
-        let mut lines = lines_of(a.subrows(start, count).transpose());
-        // The last line again in place of those that complete a group.
-        let last = lines[count - 1];
-        lines[count..].fill(last);
         // Stretches of the lines, so that a tile's columns stay in the first cache while the lines pass by.
         let bound = |stretch: usize| {
             if stretch == stretches { depth } else { depth * stretch / stretches / MAX_LANES * MAX_LANES }
@@ -191,7 +187,7 @@ fn dot<T: Lanes, S: Simd>(simd: S, product: Product<'_, T>) {
         for stretch in 0..stretches {
             let (from, to) = (bound(stretch), bound(stretch + 1));
             let held = if stretch > 0 { Destination::Add } else { held };
-            let lines = lines.map(|line| &line[from..to]);
+            let lines = a.submatrix(start, from, count, to - from);
             for_columns!(columns, |first, COLUMNS| {
                 let dst = dst.as_mut().submatrix_mut(start, first, count, COLUMNS);
                 let columns: [&[T]; COLUMNS] = core::array::from_fn(
@@ -200,9 +196,9 @@ fn dot<T: Lanes, S: Simd>(simd: S, product: Product<'_, T>) {
                 );
                 // As many sums as there are registers for, beside a row's and a column's.
                 if S::REGISTER_COUNT >= 32 || COLUMNS <= 3 {
-                    dot_groups::<T, S, 4, COLUMNS>(simd, dst, held, &lines, columns, &mut sums, &mut ahead);
+                    dot_groups::<T, S, 4, COLUMNS>(simd, dst, held, lines, columns, &mut sums, &mut ahead);
                 } else {
-                    dot_groups::<T, S, 2, COLUMNS>(simd, dst, held, &lines, columns, &mut sums, &mut ahead);
+                    dot_groups::<T, S, 2, COLUMNS>(simd, dst, held, lines, columns, &mut sums, &mut ahead);
                 }
             });
         }
@@ -215,7 +211,7 @@ fn dot_groups<T: Lanes, S: Simd, const ROWS: usize, const COLUMNS: usize>(
     simd: S,
     mut dst: MatMut<'_, T>,
     held: Destination,
-    lines: &[&[T]; LINES],
+    lines: MatRef<'_, T>,
     columns: [&[T]; COLUMNS],
     sums: &mut [[Vector<T, S>; MAX_LANES]; MOST_COLUMNS],
     ahead: &mut Ahead<'_, T>,
@@ -223,6 +219,8 @@ fn dot_groups<T: Lanes, S: Simd, const ROWS: usize, const COLUMNS: usize>(
     let lanes = Vector::<T, S>::COUNT;
     let depth = columns[0].len();
     let whole = depth / lanes * lanes;
+    // The last line again in place of those that complete a group.
+    let last = lines.nrows() - 1;
     // The register that ends with a line; what it has in common with the one before counts as 0.
     let (fresh, zero) = (fresh::<T, S>(simd, depth), Vector::splat(simd, T::ZERO));
     let ends: [Vector<T, S>; COLUMNS] = core::array::from_fn(
@@ -239,7 +237,7 @@ fn dot_groups<T: Lanes, S: Simd, const ROWS: usize, const COLUMNS: usize>(
             for r in 0..apart.min(count - group) {
                 let rows: [&[T]; ROWS] = core::array::from_fn(
                     #[inline(always)]
-                    |i| lines[start + group + r + i * apart],
+                    |i| column(lines.row((start + group + r + i * apart).min(last)).transpose()),
                 );
                 ahead.step();
                 let mut tile = dot_tile(simd, rows, columns, whole);

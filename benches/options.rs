@@ -156,9 +156,8 @@ fn densities(shape: Shape) -> Result<(), Error> {
         .into_iter()
         .map(|per_mille| {
             // Which entries: by a multiplicative hash of their place.
-            let is_stored = |at: usize| {
-                (at as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54 < per_mille * 1024 / 1000 + 1
-            };
+            let is_stored =
+                |at: usize| (at as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 44 < (per_mille << 20) / 1000;
             let entries: Vec<_> = (0..m * n)
                 .filter(|&at| is_stored(at))
                 .map(|at| Triplet::new((at / n) as u32, (at % n) as u32, x[(at / n, at % n)]))

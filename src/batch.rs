@@ -1,6 +1,8 @@
 //! Samples with their targets: [`Features`], [`Targets`], [`Batch`]. All checks that need no Θ are made here, once.
 
 use crate::kernel::{NO_LABEL, Real, Sparse};
+#[cfg(feature = "half")]
+use crate::kernel::{Narrow, SimdLevel, Widen};
 #[cfg(feature = "fit")]
 use crate::objective::check_weight;
 use crate::options::Options;
@@ -95,30 +97,31 @@ impl Half<'_> {
     }
 
     /// The features of a sample as numbers of another type, which holds them exactly.
-    pub(crate) fn widen<T: Real>(&self, sample: usize, out: &mut [T]) {
+    pub(crate) fn widen<T: Real>(&self, sample: usize, out: &mut [T], level: SimdLevel) {
         match self {
-            Self::F16(x) => widen(x.row(sample), out, half::f16::to_f32),
-            Self::Bf16(x) => widen(x.row(sample), out, half::bf16::to_f32),
+            Self::F16(x) => widen(x.row(sample), Narrow::F16, out, level),
+            Self::Bf16(x) => widen(x.row(sample), Narrow::Bf16, out, level),
         }
     }
 }
 
-/// Several at a time if they are neighbours: the processor may have an instruction for that.
+/// In one go if they are neighbours, else some at a time.
 #[cfg(feature = "half")]
-fn widen<H: Copy, T: Real>(row: RowRef<'_, H>, out: &mut [T], to_f32: impl Fn(H) -> f32)
+fn widen<H: Copy, T: Real>(row: RowRef<'_, H>, narrow: Narrow, out: &mut [T], level: SimdLevel)
 where
     [H]: half::slice::HalfFloatSliceExt,
 {
     use half::slice::HalfFloatSliceExt;
-    const CHUNK: usize = 64;
-    let Some(row) = row.try_as_row_major() else {
-        return out.iter_mut().zip(row.iter()).for_each(|(out, &x)| *out = T::from_f32(to_f32(x)));
-    };
-    let mut wide = [0.0; CHUNK];
-    for (out, x) in out.chunks_mut(CHUNK).zip(row.as_slice().chunks(CHUNK)) {
-        let wide = &mut wide[..x.len()];
-        x.convert_to_f32_slice(wide);
-        out.iter_mut().zip(wide).for_each(|(out, x)| *out = T::from_f32(*x));
+    if let Some(row) = row.try_as_row_major() {
+        return T::run_widen(Widen { bits: row.as_slice().reinterpret_cast(), narrow, out }, level);
+    }
+    let mut numbers = row.iter();
+    for out in out.chunks_mut(64) {
+        let mut bits = [0; 64];
+        bits.iter_mut()
+            .zip(numbers.by_ref().take(out.len()))
+            .for_each(|(bits, &x)| *bits = [x].reinterpret_cast()[0]);
+        T::run_widen(Widen { bits: &bits, narrow, out }, level);
     }
 }
 

@@ -380,7 +380,7 @@ impl<'a, T: Real> Problem<'a, T> {
             Data::Sparse(x) => (Rows::Sparse { x, start: samples.start, count: samples.len() }, room),
             #[cfg(feature = "half")]
             Data::Half(x) => {
-                let widen = |i, out: &mut [T]| x.widen(samples.start + i, out);
+                let widen = |i, out: &mut [T]| x.widen(samples.start + i, out, self.level);
                 let (copy, room) = self.copy_rows(samples.len(), self.features.features(), room, widen);
                 (Rows::Dense { x: copy, next: Next::NOTHING }, room)
             }

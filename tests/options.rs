@@ -719,3 +719,50 @@ fn halves() {
     let wide = Mat::from_fn(700, 9, |i, j| x[(i, j)].to_f32());
     near(&evaluate(x.as_ref().into()), &evaluate((&wide).into()));
 }
+
+/// Every number of 16 bits: `wide` is what it is.
+fn every_half<H: Copy + Default>(from_bits: impl Fn(u16) -> H, wide: impl Fn(H) -> f32)
+where
+    for<'a> MatRef<'a, H>: Into<Features<'a, f32>>,
+{
+    for level in levels() {
+        let objective = Objective::default().simd_level(level);
+        let mut workspace = Workspace::new();
+        let mut evaluate = |x: &[H; 16], label: u8, theta: &Mat<f32>| {
+            let mut gradient = Mat::<f32>::zeros(16, 2);
+            let (x, label) = (MatRef::from_row_major_slice(x, 1, 16), [label]);
+            let batch = Batch::new(x, &label).unwrap();
+            let loss = objective
+                .loss_and_gradient(&batch, theta.as_ref(), gradient.as_mut(), &mut workspace)
+                .unwrap();
+            (loss, gradient)
+        };
+        // With Θ = 0 the gradient of the class that is not the label is half of a sample.
+        for first in (0..=u16::MAX).step_by(16) {
+            let x = core::array::from_fn(|i| from_bits(first + i as u16));
+            let (_, gradient) = evaluate(&x, 0, &Mat::zeros(16, 2));
+            for (j, x) in x.map(&wide).into_iter().enumerate().filter(|(_, x)| x.is_finite()) {
+                let poisoned = gradient[(j, 1)].is_nan();
+                assert!(gradient[(j, 1)] == x / 2.0 || poisoned, "{level:?}: {x:e}");
+                assert!(!poisoned || (0..16).any(|i| !wide(from_bits(first + i)).is_finite()));
+            }
+        }
+        // With opposite scores, an infinity against the label is an infinite loss.
+        let opposite = Mat::from_fn(16, 2, |_, k| [-1.0, 1.0][k]);
+        for x in (0..=u16::MAX).map(&from_bits).filter(|&x| !wide(x).is_finite()) {
+            let mut sample = [H::default(); 16];
+            sample[3] = x;
+            let (loss, _) = evaluate(&sample, u8::from(wide(x) < 0.0), &opposite);
+            assert!(
+                if wide(x).is_nan() { loss.is_nan() } else { loss == f64::INFINITY },
+                "{level:?}: {loss}"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_number_of_16_bits() {
+    every_half(half::f16::from_bits, half::f16::to_f32);
+    every_half(half::bf16::from_bits, half::bf16::to_f32);
+}

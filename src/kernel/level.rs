@@ -11,6 +11,8 @@ use super::sparse::{SparseGradient, SparseScores};
 use super::tanh::Tangent;
 use super::thin::{Dot, Outer};
 use super::transform::{Multiply, Transform};
+#[cfg(feature = "half")]
+use super::widen::Widen;
 use crate::{Error, Targets};
 use core::fmt;
 use faer::{MatMut, MatRef};
@@ -154,23 +156,25 @@ impl fmt::Debug for SimdLevel {
 
 /// Declares [`Kernels`] and implements it for both number types.
 macro_rules! kernels {
-    ($($function:ident($kernel:ident) -> $output:ty),* $(,)?) => {
+    ($($(#[$condition:meta])? $function:ident($kernel:ident) -> $output:ty),* $(,)?) => {
         /// The kernels, as functions of a number type: not generic ones, so that they are compiled once, with this crate,
         /// and not with every crate that calls them. (Their names begin with `run`, so as not to meet those of other traits
         /// where a number type is generic.)
         #[allow(private_interfaces, reason = "the trait cannot be named outside this crate")]
         pub trait Kernels: Tangent {
             $(
+                $(#[$condition])?
                 #[doc(hidden)]
                 fn $function(kernel: $kernel<'_, Self>, level: SimdLevel) -> $output;
             )*
         }
-        kernels!(@impl f32, $($function($kernel) -> $output),*);
-        kernels!(@impl f64, $($function($kernel) -> $output),*);
+        kernels!(@impl f32, $($(#[$condition])? $function($kernel) -> $output),*);
+        kernels!(@impl f64, $($(#[$condition])? $function($kernel) -> $output),*);
     };
-    (@impl $t:ty, $($function:ident($kernel:ident) -> $output:ty),*) => {
+    (@impl $t:ty, $($(#[$condition:meta])? $function:ident($kernel:ident) -> $output:ty),*) => {
         impl Kernels for $t {
             $(
+                $(#[$condition])?
                 #[allow(private_interfaces, reason = "as above")]
                 fn $function(kernel: $kernel<'_, Self>, level: SimdLevel) -> $output {
                     level.dispatch(kernel)
@@ -196,6 +200,8 @@ kernels!(
     run_outer(Outer) -> (),
     run_sparse_scores(SparseScores) -> (),
     run_sparse_gradient(SparseGradient) -> (),
+    #[cfg(feature = "half")]
+    run_widen(Widen) -> (),
 );
 
 /// A kernel on a slice as an operation that pulp can dispatch.

@@ -16,6 +16,8 @@ mod sparse;
 mod tanh;
 mod thin;
 mod transform;
+#[cfg(feature = "half")]
+mod widen;
 
 pub use level::SimdLevel;
 
@@ -26,6 +28,8 @@ pub(crate) use residual::{Layout, NO_LABEL, PER_SAMPLE, PerSample, Residual, Sco
 pub(crate) use sparse::{Sparse, SparseGradient, SparseScores};
 pub(crate) use thin::{Dot, Outer};
 pub(crate) use transform::{Multiply, SoftCap, Transform};
+#[cfg(feature = "half")]
+pub(crate) use widen::{Narrow, Widen};
 
 use crate::{Error, Targets};
 use faer::{MatMut, MatRef};

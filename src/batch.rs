@@ -1,17 +1,18 @@
 //! Samples with their targets: [`Features`], [`Targets`], [`Batch`]. All checks that need no Θ are made here, once.
 
-use crate::kernel::{NO_LABEL, Real, Sparse};
 #[cfg(feature = "half")]
-use crate::kernel::{Narrow, SimdLevel, Widen};
+mod narrow;
+
+use crate::kernel::{NO_LABEL, Real, Sparse};
 #[cfg(feature = "fit")]
 use crate::objective::check_weight;
 use crate::options::Options;
 use crate::{Error, error::Operand};
 use core::ops::Range;
-#[cfg(feature = "half")]
-use faer::RowRef;
 use faer::sparse::{SparseRowMat, SparseRowMatRef};
 use faer::{Mat, MatRef};
+#[cfg(feature = "half")]
+use narrow::Half;
 
 /// The features X of m samples, one a row: m×n, without copying.
 ///
@@ -76,66 +77,6 @@ impl<'a, T: Copy> Features<'a, T> {
 
     pub(crate) fn data(&self) -> Data<'a, T> {
         self.0
-    }
-}
-
-/// Dense features of a type of 16 bits.
-#[cfg(feature = "half")]
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Half<'a> {
-    F16(MatRef<'a, half::f16>),
-    Bf16(MatRef<'a, half::bf16>),
-}
-
-#[cfg(feature = "half")]
-impl Half<'_> {
-    fn shape(&self) -> (usize, usize) {
-        match self {
-            Self::F16(x) => x.shape(),
-            Self::Bf16(x) => x.shape(),
-        }
-    }
-
-    /// The features of a sample as numbers of another type, which holds them exactly.
-    pub(crate) fn widen<T: Real>(&self, sample: usize, out: &mut [T], level: SimdLevel) {
-        match self {
-            Self::F16(x) => widen(x.row(sample), Narrow::F16, out, level),
-            Self::Bf16(x) => widen(x.row(sample), Narrow::Bf16, out, level),
-        }
-    }
-}
-
-/// In one go if they are neighbours, else some at a time.
-#[cfg(feature = "half")]
-fn widen<H: Copy, T: Real>(row: RowRef<'_, H>, narrow: Narrow, out: &mut [T], level: SimdLevel)
-where
-    [H]: half::slice::HalfFloatSliceExt,
-{
-    use half::slice::HalfFloatSliceExt;
-    if let Some(row) = row.try_as_row_major() {
-        return T::run_widen(Widen { bits: row.as_slice().reinterpret_cast(), narrow, out }, level);
-    }
-    let mut numbers = row.iter();
-    for out in out.chunks_mut(64) {
-        let mut bits = [0; 64];
-        bits.iter_mut()
-            .zip(numbers.by_ref().take(out.len()))
-            .for_each(|(bits, &x)| *bits = [x].reinterpret_cast()[0]);
-        T::run_widen(Widen { bits: &bits, narrow, out }, level);
-    }
-}
-
-#[cfg(feature = "half")]
-impl<'a> From<MatRef<'a, half::f16>> for Features<'a, f32> {
-    fn from(x: MatRef<'a, half::f16>) -> Self {
-        Self(Data::Half(Half::F16(x)))
-    }
-}
-
-#[cfg(feature = "half")]
-impl<'a> From<MatRef<'a, half::bf16>> for Features<'a, f32> {
-    fn from(x: MatRef<'a, half::bf16>) -> Self {
-        Self(Data::Half(Half::Bf16(x)))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Numbers of 16 bits as wider ones, exactly: integer operations that every instruction set has side by side.
+//! Numbers of 16 bits as wider ones, exactly, by shifts and at most one product: what every instruction set has.
 
 use super::lanes::Lanes;
 use pulp::{Simd, WithSimd};

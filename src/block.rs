@@ -96,7 +96,15 @@ enum Rows<'a, T> {
     },
 }
 
-impl<T> Rows<'_, T> {
+impl<'a, T> Rows<'a, T> {
+    /// What the softmax fetches of the next block.
+    fn for_softmax(&self) -> Option<MatRef<'a, T>> {
+        match self {
+            Self::Dense { next, .. } => next.for_softmax,
+            Self::Sparse { .. } => None,
+        }
+    }
+
     fn samples(&self) -> usize {
         match self {
             Self::Dense { x, .. } => x.nrows(),
@@ -117,24 +125,47 @@ fn planes<T: Real>(options: &Options, targets: Option<Targets<'_, T>>, task: Tas
     Planes([has_targets, is_capped, is_curved, is_curved && is_capped])
 }
 
-/// The next block's features as one of the products of this block reads its own: that one is to fetch them early.
+/// The last pass over a block that can fetch features of the next.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Pass {
+    Scores,
+    Softmax,
+    Gradient,
+}
+
+/// The next block's features, shared out among the passes over this one, which are to fetch them early: to each in
+/// proportion to the time it takes.
 #[derive(Clone, Copy)]
 struct Next<'a, T> {
     for_scores: Option<MatRef<'a, T>>,
+    for_softmax: Option<MatRef<'a, T>>,
+    /// Transposed, as that product reads them.
     for_gradient: Option<MatRef<'a, T>>,
 }
 
 impl<'a, T> Next<'a, T> {
-    const NOTHING: Self = Self { for_scores: None, for_gradient: None };
+    const NOTHING: Self = Self { for_scores: None, for_softmax: None, for_gradient: None };
 
-    fn new(x: MatRef<'a, T>) -> Self {
-        /// Rows up to which it is better to fetch one after the other: the product of the scores can.
-        const SHORT_ROW_BYTES: usize = 1 << 10;
-        let is_short = x.ncols() * size_of::<T>() <= SHORT_ROW_BYTES;
-        match x.nrows() {
-            0 => Self::NOTHING,
-            _ if is_short || x.col_stride() != 1 => Self { for_scores: Some(x), ..Self::NOTHING },
-            _ => Self { for_gradient: Some(x.transpose()), ..Self::NOTHING },
+    fn new(x: MatRef<'a, T>, last: Pass) -> Self {
+        /// Features of a score whose products take as long as its softmax.
+        const SOFTMAX_FEATURES: usize = 16;
+        if x.nrows() == 0 {
+            return Self::NOTHING;
+        }
+        if x.col_stride() != 1 {
+            // Column by column, as only that product reads it from memory.
+            return Self { for_scores: Some(x), ..Self::NOTHING };
+        }
+        let scores = x.ncols();
+        let softmax = if last >= Pass::Softmax { SOFTMAX_FEATURES } else { 0 };
+        let gradient = if last >= Pass::Gradient { x.ncols() } else { 0 };
+        let all = (scores + softmax + gradient).max(1);
+        let (for_scores, rest) = x.split_at_row((x.nrows() * scores).div_ceil(all));
+        let (for_softmax, for_gradient) = rest.split_at_row(x.nrows() * softmax / all);
+        Self {
+            for_scores: Some(for_scores),
+            for_softmax: (softmax > 0).then_some(for_softmax),
+            for_gradient: (gradient > 0).then_some(for_gradient.transpose()),
         }
     }
 }
@@ -238,9 +269,9 @@ impl<'a, T: Real> Problem<'a, T> {
     ) -> f64 {
         let (mut block, room) = scratch.data(&self.sizes(), samples.len());
         self.prepare(samples.clone(), &mut block);
-        let (x, room) = self.block_features(samples.clone(), room);
+        let (x, room) = self.block_features(samples.clone(), Pass::Gradient, room);
         self.scores(x, &mut block, room);
-        let loss = self.softmax(&mut block, Want::Residual, None);
+        let loss = self.softmax(&mut block, Want::Residual, None, x.for_softmax());
         self.chain(&mut block);
         let weights = block.weights.as_deref();
         self.add_product(x, block.scores, weights, room, gradient);
@@ -248,7 +279,14 @@ impl<'a, T: Real> Problem<'a, T> {
             let residual = self.matrix(block.scores, samples.len()).into_const();
             let theta = self.theta.matrix.transpose();
             let held = Destination::Replace;
-            self.product(Product { dst: out.as_mut(), held, a: residual, b: theta, next: None });
+            self.product(Product {
+                dst: out.as_mut(),
+                held,
+                a: residual,
+                b: theta,
+                is_cold: false,
+                next: None,
+            });
             for sample in silent(weights) {
                 out.as_mut().row_mut(sample).fill(T::ZERO);
             }
@@ -265,9 +303,9 @@ impl<'a, T: Real> Problem<'a, T> {
     ) -> f64 {
         let (mut block, room) = scratch.data(&self.sizes(), samples.len());
         self.prepare(samples.clone(), &mut block);
-        let (x, room) = self.block_features(samples, room);
+        let (x, room) = self.block_features(samples, Pass::Softmax, room);
         self.scores(x, &mut block, room);
-        self.softmax(&mut block, Want::Loss, losses)
+        self.softmax(&mut block, Want::Loss, losses, x.for_softmax())
     }
 
     /// Whether samples have weights of their own.
@@ -372,7 +410,12 @@ impl<'a, T: Real> Problem<'a, T> {
     }
 
     /// The features of some samples as the products read them, and what is left of the room for copies.
-    fn block_features<'s>(&self, samples: Range<usize>, room: &'s mut [T]) -> (Rows<'s, T>, &'s mut [T])
+    fn block_features<'s>(
+        &self,
+        samples: Range<usize>,
+        last: Pass,
+        room: &'s mut [T],
+    ) -> (Rows<'s, T>, &'s mut [T])
     where
         'a: 's,
     {
@@ -388,7 +431,7 @@ impl<'a, T: Real> Problem<'a, T> {
                 if !self.copies_features() {
                     let next = x.subrows(samples.end, self.plan.rows().min(x.nrows() - samples.end));
                     let x = x.subrows(samples.start, samples.len());
-                    return (Rows::Dense { x, next: Next::new(next) }, room);
+                    return (Rows::Dense { x, next: Next::new(next, last) }, room);
                 }
                 let x = x.subrows(samples.start, samples.len());
                 let (copy, room) = self.copy_rows(x.nrows(), x.ncols(), room, |i, out| {
@@ -478,11 +521,17 @@ impl<'a, T: Real> Problem<'a, T> {
                 Destination::Add
             }
         };
-        self.product(Product { dst, held, a: x, b: map.matrix, next });
+        self.product(Product { dst, held, a: x, b: map.matrix, is_cold: true, next });
     }
 
     /// What is wanted of the scores of a block, in their place, and the sum of the losses.
-    fn softmax(&self, block: &mut BlockData<'_, T>, want: Want, losses: Option<&mut [T]>) -> f64 {
+    fn softmax(
+        &self,
+        block: &mut BlockData<'_, T>,
+        want: Want,
+        losses: Option<&mut [T]>,
+        next: Option<MatRef<'_, T>>,
+    ) -> f64 {
         let BlockData { scores, targets, per_sample, labels, weights, .. } = block;
         let residual = Residual {
             scores: self.view(scores, labels.len()),
@@ -495,6 +544,7 @@ impl<'a, T: Real> Problem<'a, T> {
             want,
             per_sample: per_sample.reborrow(),
             losses,
+            next,
         };
         T::run_residual(residual, self.level)
     }
@@ -553,7 +603,7 @@ impl<'a, T: Real> Problem<'a, T> {
         for run in unpoisoned(x, weights) {
             let a = x.subrows(run.start, run.len()).transpose();
             let b = r.subrows(run.start, run.len());
-            self.product(Product { dst: matrix.as_mut(), held, a, b, next });
+            self.product(Product { dst: matrix.as_mut(), held, a, b, is_cold: false, next });
             held = Destination::Add;
         }
         if held == Destination::Replace {

@@ -20,6 +20,8 @@ pub(crate) struct Product<'a, T> {
     pub(crate) held: Destination,
     pub(crate) a: MatRef<'a, T>,
     pub(crate) b: MatRef<'a, T>,
+    /// Whether A comes from memory, and not from a cache.
+    pub(crate) is_cold: bool,
     /// What will be read soon in the place of A, or some rows of it: it may be fetched from memory meanwhile.
     pub(crate) next: Option<MatRef<'a, T>>,
 }
@@ -29,16 +31,19 @@ impl<T: Real> Product<'_, T> {
     ///
     /// Which kernel does it follows from the shape and the strides.
     pub(crate) fn run(self, level: SimdLevel) {
-        if Dot::suits(&self) {
-            T::run_dot(Dot(self), level);
-        } else if Outer::suits(&self) {
-            T::run_outer(Outer(self), level);
-        } else {
-            let accum = match self.held {
-                Destination::Replace => Accum::Replace,
-                Destination::Add => Accum::Add,
-            };
-            matmul(self.dst, accum, self.a, self.b, T::ONE, Par::Seq);
+        let product = match Dot::new(self) {
+            Ok(dot) => return T::run_dot(dot, level),
+            Err(product) => product,
+        };
+        match Outer::new(product) {
+            Ok(outer) => T::run_outer(outer, level),
+            Err(Self { dst, held, a, b, .. }) => {
+                let accum = match held {
+                    Destination::Replace => Accum::Replace,
+                    Destination::Add => Accum::Add,
+                };
+                matmul(dst, accum, a, b, T::ONE, Par::Seq);
+            }
         }
     }
 
@@ -49,13 +54,13 @@ impl<T: Real> Product<'_, T> {
     }
 
     fn cut(self, level: SimdLevel, parallelism: Parallelism, depth: u32) {
-        let Self { dst, held, a, b, next } = self;
-        let (rows, cols) = dst.shape();
-        if depth == 0 || rows * cols * a.ncols() < PIECE_WORK {
-            return Product { dst, held, a, b, next }.run(level);
+        let (rows, cols) = self.dst.shape();
+        if depth == 0 || rows * cols * self.a.ncols() < PIECE_WORK {
+            return self.run(level);
         }
+        let Self { dst, held, a, b, is_cold, .. } = self;
         let again = |dst: MatMut<'_, T>, a: MatRef<'_, T>, b: MatRef<'_, T>| {
-            Product { dst, held, a, b, next: None }.cut(level, parallelism, depth - 1);
+            Product { dst, held, a, b, is_cold, next: None }.cut(level, parallelism, depth - 1);
         };
         if rows > cols {
             let half = (rows / 2).next_multiple_of(MAX_LANES).min(rows);

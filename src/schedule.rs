@@ -8,7 +8,7 @@
 //! - **Pieces.** Where K·n is so large that partial gradients would cost more than they bring, there is one group; its
 //!   blocks run in order, and the threads split each product of a block into pieces of its result.
 
-use crate::kernel::{Layout, MAX_LANES};
+use crate::kernel::{Layout, MAX_LANES, THIN};
 use crate::workspace::BlockScratch;
 use core::ops::Range;
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -111,16 +111,19 @@ const GROUP_WORK: usize = 1 << 19;
 /// Most partial gradients: enough to keep 64 threads busy, and cheap to add up.
 const MAX_GROUPS: usize = 64;
 
+/// Partial gradients that stay in a cache until they are added up.
+const PARTIALS_BYTES: usize = 512 << 10;
+
 /// Scratch of a block, its part of X included: with the next block's part, which is fetched meanwhile, and the gradient
 /// it fits a second-level cache of 512 KiB.
-const BLOCK_BYTES: usize = 128 << 10;
+const BLOCK_BYTES: usize = 192 << 10;
 
 /// The same where X is column-major, so that the stretch of a column in a block is worth the page it is on. It comes
 /// from the third-level cache the second time.
 const COLUMN_MAJOR_BLOCK_BYTES: usize = 2 << 20;
 
 /// Bytes of a Θ that no longer fits the cache.
-const LARGE_THETA_BYTES: usize = 256 << 10;
+const LARGE_THETA_BYTES: usize = 1 << 20;
 
 /// Scratch of a block where Θ is large: it is streamed once a block, so blocks are tall.
 const TALL_BLOCK_BYTES: usize = 48 << 20;
@@ -169,9 +172,14 @@ impl Plan {
         let theta = features.saturating_mul(classes);
         // Numbers of X, and how many partial gradients are worth their cost: one costs writing and adding K·n numbers. A
         // group of m/groups samples reads n·m/groups, or multiplies each of its entries by K.
+        // That costs little while all of them fit a cache.
         let (numbers, affordable) = match storage {
             Storage::Sparse { entries } => (entries, entries / (4 * features.max(1))),
-            _ => (samples.saturating_mul(features), samples / (8 * classes.max(1))),
+            _ => {
+                let in_cache = PARTIALS_BYTES / theta.saturating_mul(size).max(1);
+                let few = samples / (8 * classes.max(1));
+                (samples.saturating_mul(features), few.min(in_cache.max(few / 4).max(4)))
+            }
         };
         let is_sparse = matches!(storage, Storage::Sparse { .. });
         let work = classes.saturating_mul(numbers.saturating_add(8 * samples)).saturating_mul(2);
@@ -179,7 +187,7 @@ impl Plan {
         let in_pieces = !is_sparse && affordable < 4 && wanted >= 4;
         let groups = if in_pieces { 1 } else { wanted.min(affordable).max(1) };
 
-        let tall = !is_sparse && theta.saturating_mul(size) > LARGE_THETA_BYTES;
+        let tall = !is_sparse && classes > THIN && theta.saturating_mul(size) > LARGE_THETA_BYTES;
         let budget = block_bytes.unwrap_or(match (tall, storage) {
             (true, _) => TALL_BLOCK_BYTES,
             (false, Storage::ColumnMajor) => COLUMN_MAJOR_BLOCK_BYTES,

@@ -20,7 +20,7 @@ pub(crate) fn residual_of_scores<T: Real>(
     for_scores(scores.shape(), targets, level, |problem, samples, block| {
         let mut part = scores.as_mut().subrows_mut(samples.start, samples.len());
         problem.matrix(block.scores, samples.len()).copy_from(part.as_ref());
-        total += problem.softmax(block, Want::Residual, None);
+        total += problem.softmax(block, Want::Residual, None, None);
         part.copy_from(problem.matrix(block.scores, samples.len()));
     })?;
     Ok(total)
@@ -43,7 +43,7 @@ pub(crate) fn losses_of_scores<T: Real>(
     for_scores(scores.shape(), targets, level, |problem, samples, block| {
         let part = scores.subrows(samples.start, samples.len());
         problem.matrix(block.scores, samples.len()).copy_from(part);
-        total += problem.softmax(block, Want::Loss, Some(&mut losses[samples.clone()]));
+        total += problem.softmax(block, Want::Loss, Some(&mut losses[samples.clone()]), None);
         let PerSample { top, tail, .. } = &block.per_sample;
         for (out, (&top, &tail)) in log_sum_exp[samples].iter_mut().zip(top.iter().zip(&**tail)) {
             *out = top + tail;

@@ -1,6 +1,6 @@
 //! The second derivative of a block's loss: its product with a direction, its diagonal, and all of it.
 
-use super::{Gradient, Problem, Rows};
+use super::{Gradient, Pass, Problem, Rows};
 use crate::gemm::{Destination, Product};
 use crate::kernel::{Bend, Curvature, Curve, PerSample, Real, Want};
 use crate::workspace::{BlockData, BlockScratch};
@@ -19,7 +19,7 @@ impl<T: Real> Problem<'_, T> {
     ) {
         let (mut block, room) = scratch.data(&self.sizes(), samples.len());
         self.prepare(samples.clone(), &mut block);
-        let (x, room) = self.block_features(samples.clone(), room);
+        let (x, room) = self.block_features(samples.clone(), Pass::Gradient, room);
         self.curve(x, &mut block, room, curve);
         let weights = block.weights.as_deref();
         let Some(curved) = block.direction else { return };
@@ -41,7 +41,7 @@ impl<T: Real> Problem<'_, T> {
         let Gradient { mut matrix, held } = out;
         let (mut block, room) = scratch.data(&self.sizes(), samples.len());
         self.prepare(samples.clone(), &mut block);
-        let (x, room) = self.block_features(samples.clone(), room);
+        let (x, room) = self.block_features(samples.clone(), Pass::Softmax, room);
         self.curve(x, &mut block, room, Curve::Diagonal);
         self.chain(&mut block);
         let weights = block.weights.as_deref();
@@ -106,7 +106,7 @@ impl<T: Real> Problem<'_, T> {
                 out.iter_mut().zip(all.row(i).iter()).for_each(|(out, &x)| *out = second * x);
             });
             let dst = matrix.as_mut().submatrix_mut(k * width, j * width, width, width);
-            self.product(Product { dst, held, a: scaled.transpose(), b: all, next: None });
+            self.product(Product { dst, held, a: scaled.transpose(), b: all, is_cold: false, next: None });
         }
     }
 
@@ -120,7 +120,7 @@ impl<T: Real> Problem<'_, T> {
             }
         }
         self.scores(x, block, room);
-        self.softmax(block, Want::Probabilities, None);
+        self.softmax(block, Want::Probabilities, None, x.for_softmax());
         let BlockData { scores, targets, slopes, direction, bends, per_sample, .. } = block;
         let Some(direction) = direction else { return };
         let bend = match (slopes, bends, &targets) {

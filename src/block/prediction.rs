@@ -1,6 +1,6 @@
 //! What the scores of a block predict.
 
-use super::Problem;
+use super::{Pass, Problem};
 use crate::kernel::{Real, Want};
 use crate::workspace::BlockScratch;
 use core::ops::Range;
@@ -16,16 +16,16 @@ impl<T: Real> Problem<'_, T> {
     ) {
         let (mut block, room) = scratch.data(&self.sizes(), samples.len());
         self.prepare(samples.clone(), &mut block);
-        let (x, room) = self.block_features(samples.clone(), room);
+        let (x, room) = self.block_features(samples.clone(), Pass::Softmax, room);
         self.scores(x, &mut block, room);
-        self.softmax(&mut block, Want::Probabilities, None);
+        self.softmax(&mut block, Want::Probabilities, None, x.for_softmax());
         out.copy_from(self.matrix(block.scores, samples.len()));
     }
 
     /// The class of the largest score of some samples, the lowest of several; NaN is never the largest.
     pub(crate) fn predict(&self, samples: Range<usize>, scratch: &mut BlockScratch<T>, out: &mut [u32]) {
         let (block, room) = scratch.data(&self.sizes(), samples.len());
-        let (x, room) = self.block_features(samples.clone(), room);
+        let (x, room) = self.block_features(samples.clone(), Pass::Scores, room);
         self.linear(x, self.theta, block.scores, room);
         let scores = self.matrix(block.scores, samples.len());
         for (i, label) in out.iter_mut().enumerate() {
@@ -52,7 +52,7 @@ impl<T: Real> Problem<'_, T> {
     ) {
         let (mut block, room) = scratch.data(&self.sizes(), samples.len());
         self.prepare(samples.clone(), &mut block);
-        let (x, room) = self.block_features(samples.clone(), room);
+        let (x, room) = self.block_features(samples.clone(), Pass::Softmax, room);
         // Before the transform, which keeps the order but may make scores equal.
         self.linear(x, self.theta, block.scores, room);
         let count = classes.ncols();
@@ -74,7 +74,7 @@ impl<T: Real> Problem<'_, T> {
             }
         }
         self.transform(samples.len(), &mut block);
-        self.softmax(&mut block, Want::Probabilities, None);
+        self.softmax(&mut block, Want::Probabilities, None, x.for_softmax());
         let all = self.matrix(block.scores, samples.len());
         for k in 0..count {
             for i in 0..samples.len() {

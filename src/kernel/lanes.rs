@@ -267,58 +267,84 @@ impl<T: Lanes, S: Simd> Vector<T, S> {
         lanes[0]
     }
 
+    /// Copies a slice, register by register: a call of `memcpy` for each of a few short columns would cost more than they
+    /// do. It adds 0, since of a loop that only copies the compiler would make such calls.
+    #[inline(always)]
+    pub(crate) fn copy(simd: S, from: &[T], to: &mut [T]) {
+        let zero = Self::splat(simd, T::ZERO);
+        let (whole, rest) = T::split::<S>(from);
+        let registers = T::split_mut::<S>(to).0;
+        for (out, &x) in registers.iter_mut().zip(whole) {
+            *out = (Self::of(simd, [x]) + zero).register();
+        }
+        if let (false, Some(out)) = (rest.is_empty(), registers.get_mut(whole.len())) {
+            *out = T::load_partial(simd, rest);
+        }
+    }
+
+    /// Of slices of parts, the `at`-th part of each, side by side.
+    #[inline(always)]
+    pub(crate) fn join<const PART: usize, const SHARE: usize>(
+        simd: S,
+        slices: [&[[T; PART]]; SHARE],
+        at: usize,
+    ) -> Self {
+        let mut lanes = [T::ZERO; MAX_LANES];
+        for (lanes, slice) in lanes.as_chunks_mut::<PART>().0.iter_mut().zip(slices) {
+            *lanes = slice[at];
+        }
+        Self::load(simd, &lanes)
+    }
+
     /// The sums of the lanes of [`COUNT`](Self::COUNT) registers, in a register; or what is left of that after
     /// [`fold_first`](Self::fold_first) has made one register of every few.
     ///
     /// By a tree in which two registers are folded into one, so that no step has idle lanes.
     #[inline(always)]
-    pub(crate) fn lane_sums(mut registers: [Self; MAX_LANES], count: usize) -> Self {
-        // One by one: in a loop over the halves the compiler would not know them.
-        if count > 8 {
-            Self::fold_pairs::<8>(&mut registers, 8);
+    pub(crate) fn lane_sums(mut registers: [Self; MAX_LANES / 2], count: usize) -> Self {
+        // Of a sum, unlike a number that is only loaded, the compiler does not take the lanes one by one from memory.
+        let zero = Self::splat(registers[0].simd, T::ZERO);
+        for register in &mut registers[..count] {
+            *register = *register + zero;
         }
-        if count > 4 {
-            Self::fold_pairs::<4>(&mut registers, 4);
-        }
-        if count > 2 {
-            Self::fold_pairs::<2>(&mut registers, 2);
-        }
-        if count > 1 {
-            Self::fold_pairs::<1>(&mut registers, 1);
-        }
+        Self::fold_into(&mut registers, count, count);
         registers[0]
     }
 
-    /// Folds the second half of 2·count registers into the first.
+    /// The first steps of [`lane_sums`](Self::lane_sums): of registers in each of which SHARE have lanes, to one.
     #[inline(always)]
-    fn fold_pairs<const HALF: usize>(registers: &mut [Self], count: usize) {
-        for i in 0..count {
-            registers[i] = registers[i].fold::<HALF>(registers[i + count]);
-        }
+    pub(crate) fn fold_first<const REGISTERS: usize, const SHARE: usize>(
+        mut registers: [Self; REGISTERS],
+    ) -> Self {
+        Self::fold_into(&mut registers, REGISTERS, Self::COUNT / SHARE);
+        registers[0]
     }
 
-    /// The first steps of [`lane_sums`](Self::lane_sums): of ROWS registers that are COUNT / ROWS places apart.
+    /// Folds `count` registers into one, where every `stretch` lanes belong together at first.
     #[inline(always)]
-    pub(crate) fn fold_first<const ROWS: usize>(mut registers: [Self; ROWS]) -> Self {
-        let mut count = ROWS;
-        if count > 1 {
-            count /= 2;
-            match Self::COUNT / 2 {
-                8 => Self::fold_pairs::<8>(&mut registers, count),
-                4 => Self::fold_pairs::<4>(&mut registers, count),
-                2 => Self::fold_pairs::<2>(&mut registers, count),
-                _ => Self::fold_pairs::<1>(&mut registers, count),
-            }
+    fn fold_into<const N: usize>(registers: &mut [Self; N], mut count: usize, mut stretch: usize) {
+        // One by one: in a loop the compiler would not know the stretches.
+        macro_rules! step {
+            () => {
+                if count > 1 {
+                    count /= 2;
+                    stretch /= 2;
+                    for i in 0..count {
+                        let (a, b) = (registers[i], registers[i + count]);
+                        registers[i] = match stretch {
+                            8 => a.fold::<8>(b),
+                            4 => a.fold::<4>(b),
+                            2 => a.fold::<2>(b),
+                            _ => a.fold::<1>(b),
+                        };
+                    }
+                }
+            };
         }
-        if count > 1 {
-            count /= 2;
-            match Self::COUNT / 4 {
-                4 => Self::fold_pairs::<4>(&mut registers, count),
-                2 => Self::fold_pairs::<2>(&mut registers, count),
-                _ => Self::fold_pairs::<1>(&mut registers, count),
-            }
-        }
-        registers[0]
+        step!();
+        step!();
+        step!();
+        let _ = (count, stretch);
     }
 
     /// In stretches of 2·HALF lanes: the sums of lanes HALF apart, those of self first, then those of b.

@@ -65,12 +65,22 @@ pub(crate) fn log1p_nonnegative<T: Logarithm, S: Simd, const N: usize>(
     a: Vector<T, S, N>,
 ) -> Vector<T, S, N> {
     let one = a.constant(T::ONE);
+    log1p_by_inverse(a, one / (one + a))
+}
+
+/// The same, where 1 / (1 + a) is known: to a few digits will do, but exactly where it is 1.
+#[inline(always)]
+pub(crate) fn log1p_by_inverse<T: Logarithm, S: Simd, const N: usize>(
+    a: Vector<T, S, N>,
+    inverse: Vector<T, S, N>,
+) -> Vector<T, S, N> {
+    let one = a.constant(T::ONE);
     let u = one + a;
     let small = a.less(one);
     let (larger, smaller) = (one.or_else(small, a), a.or_else(small, one));
     let lost = smaller - (u - larger);
     // `lost` is NaN where a is.
-    log_normal(u, a.constant(T::ZERO)) + lost / u
+    log_normal(u, a.constant(T::ZERO)) + lost * inverse
 }
 
 /// log(x) + k₀ ln 2 for normal x > 0.

@@ -4,6 +4,7 @@
 //! the same code on blocks of scores. Each runs at the best level the processor has, found once; the methods of
 //! [`SimdLevel`] run it at a level of your choice.
 
+mod ahead;
 mod curvature;
 mod exp;
 mod lanes;
@@ -26,7 +27,7 @@ pub(crate) use lanes::MAX_LANES;
 pub(crate) use reduce::ColumnSums;
 pub(crate) use residual::{Layout, NO_LABEL, PER_SAMPLE, PerSample, Residual, Scores, Target, Want};
 pub(crate) use sparse::{Sparse, SparseGradient, SparseScores};
-pub(crate) use thin::{Dot, Outer};
+pub(crate) use thin::{Dot, Outer, THIN};
 pub(crate) use transform::{Multiply, SoftCap, Transform};
 #[cfg(feature = "half")]
 pub(crate) use widen::{Narrow, Widen};

@@ -19,13 +19,15 @@
 //!
 //! Probabilities are the same computation for samples whose label is [`NO_LABEL`], which is no class.
 
+use super::ahead::Ahead;
 use super::exp::exp_nonpositive;
 use super::lanes::{MAX_LANES, UNROLL, Vector};
-use super::log::{Logarithm, log1p_nonnegative};
+use super::log::{Logarithm, log1p_by_inverse};
 use super::reduce::{
     CompensatedSum, Pairwise, Scale, exp_and_sum, exp_sum, has_nan, map, map_with, max_ignoring_nan,
     position, spread_and_total,
 };
+use faer::MatRef;
 use pulp::{Simd, WithSimd};
 
 /// Of a sample that has no label: its residual is its probabilities.
@@ -126,6 +128,8 @@ pub(crate) struct Residual<'a, T> {
     pub(crate) per_sample: PerSample<'a, T>,
     /// Gets the loss of each sample, weight included.
     pub(crate) losses: Option<&'a mut [T]>,
+    /// Rows that will be read soon: they may be fetched from memory meanwhile.
+    pub(crate) next: Option<MatRef<'a, T>>,
 }
 
 impl<T: Logarithm> WithSimd for Residual<'_, T> {
@@ -167,41 +171,53 @@ impl<'a, T: Logarithm> Residual<'a, T> {
     #[inline(always)]
     fn sum_losses(&mut self) -> f64 {
         let PerSample { label_score, top, tail, total, .. } = &self.per_sample;
-        let with_penalty = |i: usize, loss: f64| {
-            let log_sum_exp = top[i].to_f64() + tail[i].to_f64();
-            loss + self.z_loss * (log_sum_exp * log_sum_exp)
+        let [label_score, top, tail, total] =
+            [label_score, top, tail, total].map(|x| x.as_chunks::<SUMS>().0);
+        let of_label = |i: usize| -> [f64; SUMS] {
+            let (label_score, top, tail) = (label_score[i], top[i], tail[i]);
+            core::array::from_fn(|j| (top[j].to_f64() - label_score[j].to_f64()) + tail[j].to_f64())
         };
-        let of_label = |i: usize| (top[i].to_f64() - label_score[i].to_f64()) + tail[i].to_f64();
-        let of_target = |i: usize| 2.0 * label_score[i].to_f64() + total[i].to_f64() * tail[i].to_f64();
+        let of_target = |i: usize| -> [f64; SUMS] {
+            let (half_spread, total, tail) = (label_score[i], total[i], tail[i]);
+            core::array::from_fn(|j| 2.0 * half_spread[j].to_f64() + total[j].to_f64() * tail[j].to_f64())
+        };
+        let penalty = |i: usize| -> [f64; SUMS] {
+            let (top, tail) = (top[i], tail[i]);
+            core::array::from_fn(|j| self.z_loss * (top[j].to_f64() + tail[j].to_f64()).powi(2))
+        };
+        let with_penalty = |loss: [f64; SUMS], i: usize| -> [f64; SUMS] {
+            let penalty = penalty(i);
+            core::array::from_fn(|j| loss[j] + penalty[j])
+        };
         let losses = self.losses.as_deref_mut();
         let samples = self.scores.samples;
         match (&self.target, self.z_loss != 0.0) {
             (Target::Label, false) => sum_weighted(samples, of_label, self.weights, losses),
             (Target::Label, true) => {
-                sum_weighted(samples, |i| with_penalty(i, of_label(i)), self.weights, losses)
+                sum_weighted(samples, |i| with_penalty(of_label(i), i), self.weights, losses)
             }
             (_, false) => sum_weighted(samples, of_target, self.weights, losses),
-            (_, true) => sum_weighted(samples, |i| with_penalty(i, of_target(i)), self.weights, losses),
+            (_, true) => sum_weighted(samples, |i| with_penalty(of_target(i), i), self.weights, losses),
         }
     }
 }
 
+/// Sums that take turns.
+const SUMS: usize = 8;
+
+/// Of `loss`, which gives those of [`SUMS`] samples.
 #[inline(always)]
 fn sum_weighted<T: Logarithm>(
     samples: usize,
-    loss: impl Fn(usize) -> f64,
+    loss: impl Fn(usize) -> [f64; SUMS],
     weights: Option<&[f64]>,
     mut out: Option<&mut [T]>,
 ) -> f64 {
-    const SUMS: usize = 8;
     let mut sums = [0.0_f64; SUMS];
-    // The padding of the scratch holds numbers too, but they are nobody's.
-    for start in (0..samples).step_by(SUMS) {
-        let mut losses: [f64; SUMS] = core::array::from_fn(
-            #[inline(always)]
-            |i| loss(start + i),
-        );
+    for chunk in 0..samples.div_ceil(SUMS) {
+        let start = chunk * SUMS;
         let count = SUMS.min(samples - start);
+        let mut losses = loss(chunk);
         if let Some(weights) = weights {
             for (loss, weight) in losses.iter_mut().zip(&weights[start..start + count]) {
                 *loss *= weight;
@@ -212,9 +228,9 @@ fn sum_weighted<T: Logarithm>(
                 *out = T::from_f64(loss);
             }
         }
-        losses[count..].fill(0.0);
-        for (sum, loss) in sums.iter_mut().zip(losses) {
-            *sum += loss;
+        for i in 0..SUMS {
+            // The padding of the scratch holds numbers too, but they are nobody's.
+            sums[i] += if i < count { losses[i] } else { 0.0 };
         }
     }
     let [a, b, c, d, e, f, g, h] = sums;
@@ -240,6 +256,8 @@ struct Sums<T: Logarithm, S: Simd, const N: usize> {
     rest: Vector<T, S, N>,
     /// S.
     sum: Vector<T, S, N>,
+    /// 1 / S.
+    inverse: Vector<T, S, N>,
     /// log S.
     tail: Vector<T, S, N>,
     /// 2ζ·L, if ζ is not 0.
@@ -254,12 +272,15 @@ fn sums<T: Logarithm, S: Simd, const N: usize>(
     z_loss: f64,
 ) -> Sums<T, S, N> {
     let at_anchor = exp_nonpositive(anchor_score - top);
-    let tail = log1p_nonnegative(rest + (at_anchor - top.constant(T::ONE)));
+    let one = top.constant(T::ONE);
+    let sum = rest + at_anchor;
+    let inverse = one / sum;
+    let tail = log1p_by_inverse(rest + (at_anchor - one), inverse);
     let slope = (z_loss != 0.0).then(
         #[inline(always)]
         || (top + tail) * top.constant(T::from_f64(2.0 * z_loss)),
     );
-    Sums { at_anchor, rest, sum: rest + at_anchor, tail, slope }
+    Sums { at_anchor, rest, sum, inverse, tail, slope }
 }
 
 /// Of samples with labels: what the eⱼ are multiplied by, and the residual at the label.
@@ -268,7 +289,8 @@ fn label_residual<T: Logarithm, S: Simd, const N: usize>(
     sums: &Sums<T, S, N>,
     coefficient: Vector<T, S, N>,
 ) -> (Vector<T, S, N>, Vector<T, S, N>) {
-    let scale = coefficient / sums.sum;
+    let scale = coefficient * sums.inverse;
+    // At the label by division: exactly −c where S is the rest alone.
     let zero = scale.constant(T::ZERO);
     match sums.slope {
         None => (scale, (zero - coefficient) * (sums.rest / sums.sum)),
@@ -295,7 +317,7 @@ impl<T: Logarithm, S: Simd, const N: usize> TargetResidual<T, S, N> {
             None => total,
             Some(slope) => total + slope,
         };
-        Self { scale: coefficient / sums.sum, sum: sums.sum, multiplier }
+        Self { scale: coefficient * sums.inverse, sum: sums.sum, multiplier }
     }
 
     /// `others` is S − e.
@@ -337,14 +359,18 @@ impl<T: Logarithm> Residual<'_, T> {
             *number = T::from_f64(f64::from(label));
         }
         let samples = self.scores.samples.next_multiple_of(lanes);
+        let next = self.next.and_then(|next| next.transpose().try_as_col_major());
+        let ahead = Ahead::new(next, samples / lanes, 0..1, 1);
         let mut start = 0;
         if has_many_registers::<S>() {
             while start + UNROLL * lanes <= samples {
+                (0..UNROLL).for_each(|i| ahead.fetch(start / lanes + i));
                 groups.group::<S, UNROLL>(simd, self, start);
                 start += UNROLL * lanes;
             }
         }
         while start < samples {
+            ahead.fetch(start / lanes);
             groups.group::<S, 1>(simd, self, start);
             start += lanes;
         }
@@ -391,7 +417,7 @@ impl<T: Logarithm, const WRITES: bool> Groups<T> for LabelGroups<WRITES> {
 
         let sums = sums(top, label_score, rest.sum, *z_loss);
         if WRITES && *want == Want::Probabilities {
-            scale_classes(data, stride, classes, one / sums.sum);
+            scale_classes(data, stride, classes, sums.inverse);
         } else if WRITES {
             let coefficient = Vector::load(simd, &per_sample.coefficient[start..]);
             let (scale, at_label) = label_residual(&sums, coefficient);
@@ -455,7 +481,7 @@ impl<T: Logarithm> Groups<T> for TargetGroups<'_, T> {
 
         let sums = sums(top, top, rest.sum, *z_loss);
         if *want == Want::Probabilities {
-            scale_classes(data, stride, classes, one / sums.sum);
+            scale_classes(data, stride, classes, sums.inverse);
         } else if *want == Want::Residual {
             let coefficient = Vector::load(simd, &per_sample.coefficient[start..]);
             let residual = TargetResidual::new(&sums, coefficient, total.sum);
@@ -577,7 +603,7 @@ fn label_rows<T: Logarithm, S: Simd>(simd: S, block: &mut Residual<'_, T>) {
             if let Some(e) = row.get_mut(label as usize) {
                 *e = sums.at_anchor.first();
             }
-            map(simd, row, Scale(Vector::splat(simd, T::ONE) / sums.sum));
+            map(simd, row, Scale(sums.inverse));
         } else if *want == Want::Residual {
             let (scale, at_label) =
                 label_residual(&sums, Vector::splat(simd, per_sample.coefficient[sample]));
@@ -608,7 +634,7 @@ fn target_rows<T: Logarithm, S: Simd>(simd: S, block: &mut Residual<'_, T>, targ
         let sums = row_sums(simd, row, top, anchor_score, *z_loss, *want);
         if *want == Want::Probabilities {
             row[anchor] = sums.at_anchor.first();
-            map(simd, row, Scale(Vector::splat(simd, T::ONE) / sums.sum));
+            map(simd, row, Scale(sums.inverse));
         } else if *want == Want::Residual {
             let residual = TargetResidual::new(
                 &sums,

@@ -11,39 +11,70 @@
 //! With X row-major the scores X·Θ are of the first kind and the gradient Xᵀ·R of the second; with X column-major they
 //! swap.
 
+use super::ahead::{Ahead, CACHE_LINE, Lines, MOST_SOON, prefetch};
 use super::lanes::{Lanes, MAX_LANES, Mask, Vector};
 use crate::gemm::{Destination, Product};
-use faer::{ColMut, ColRef, MatMut, MatRef};
+use faer::{ColMut, ContiguousFwd, MatMut, MatRef};
 use pulp::{Simd, WithSimd};
 
 /// Most columns of B for which this was faster than a general product.
-const THIN: usize = 32;
+pub(crate) const THIN: usize = 32;
 
 /// Fewest rows for an outer product: below, those that complete the last strip are too many.
-const OUTER_ROWS: usize = 64;
+const OUTER_ROWS: usize = 32;
 
-/// A product whose A has contiguous rows.
-pub(crate) struct Dot<'a, T>(pub(crate) Product<'a, T>);
+/// A matrix of contiguous columns.
+type LinesMut<'a, T> = MatMut<'a, T, usize, usize, ContiguousFwd>;
 
-/// A product whose A has contiguous columns.
-pub(crate) struct Outer<'a, T>(pub(crate) Product<'a, T>);
+/// A product whose A has contiguous rows, and B and the result contiguous columns.
+pub(crate) struct Dot<'a, T> {
+    dst: LinesMut<'a, T>,
+    held: Destination,
+    /// Aᵀ.
+    a: Lines<'a, T>,
+    b: Lines<'a, T>,
+    /// The transpose of what is read next.
+    next: Option<Lines<'a, T>>,
+}
 
-impl<T: Lanes> Dot<'_, T> {
-    pub(crate) fn suits(product: &Product<'_, T>) -> bool {
-        product.a.col_stride() == 1 && product.a.ncols() >= MAX_LANES && has_thin_columns(product)
+/// A product whose A has contiguous columns, and B and the result too.
+pub(crate) struct Outer<'a, T> {
+    dst: LinesMut<'a, T>,
+    held: Destination,
+    a: Lines<'a, T>,
+    b: Lines<'a, T>,
+    is_cold: bool,
+    next: Option<Lines<'a, T>>,
+}
+
+impl<'a, T: Lanes> Dot<'a, T> {
+    /// The product as one of this kind, or given back.
+    pub(crate) fn new(product: Product<'a, T>) -> Result<Self, Product<'a, T>> {
+        let Product { dst, held, a, b, is_cold, next } = product;
+        let suits = a.nrows() > 0 && a.ncols() >= MAX_LANES && b.ncols() <= THIN && dst.row_stride() == 1;
+        match (a.transpose().try_as_col_major(), b.try_as_col_major()) {
+            (Some(a), Some(b)) if suits => {
+                let next = next.and_then(|next| next.transpose().try_as_col_major());
+                Ok(Self { dst: lines_mut(dst), held, a, b, next })
+            }
+            _ => Err(Product { dst, held, a, b, is_cold, next }),
+        }
     }
 }
 
-impl<T: Lanes> Outer<'_, T> {
-    pub(crate) fn suits(product: &Product<'_, T>) -> bool {
-        let (rows, depth) = product.a.shape();
-        product.a.row_stride() == 1 && rows >= OUTER_ROWS && depth > 0 && has_thin_columns(product)
+impl<'a, T: Lanes> Outer<'a, T> {
+    /// The product as one of this kind, or given back.
+    pub(crate) fn new(product: Product<'a, T>) -> Result<Self, Product<'a, T>> {
+        let Product { dst, held, a, b, is_cold, next } = product;
+        let suits = a.nrows() >= OUTER_ROWS && a.ncols() > 0 && b.ncols() <= THIN && dst.row_stride() == 1;
+        match (a.try_as_col_major(), b.try_as_col_major()) {
+            (Some(a), Some(b)) if suits => {
+                let next = next.and_then(MatRef::try_as_col_major);
+                Ok(Self { dst: lines_mut(dst), held, a, b, is_cold, next })
+            }
+            _ => Err(Product { dst, held, a, b, is_cold, next }),
+        }
     }
-}
-
-/// Whether B and the result are narrow, and have contiguous columns.
-fn has_thin_columns<T: Lanes>(product: &Product<'_, T>) -> bool {
-    product.b.ncols() <= THIN && product.b.row_stride() == 1 && product.dst.row_stride() == 1
 }
 
 impl<T: Lanes> WithSimd for Dot<'_, T> {
@@ -51,7 +82,7 @@ impl<T: Lanes> WithSimd for Dot<'_, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        dot(simd, self.0);
+        dot(simd, self);
     }
 }
 
@@ -60,13 +91,17 @@ impl<T: Lanes> WithSimd for Outer<'_, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        outer(simd, self.0);
+        outer(simd, self);
     }
 }
 
+/// A matrix known to have contiguous columns.
 #[inline(always)]
-fn column<T>(x: ColRef<'_, T>) -> &[T] {
-    x.try_as_col_major().map_or(&[], ColRef::as_slice)
+fn lines_mut<T>(x: MatMut<'_, T>) -> LinesMut<'_, T> {
+    match x.try_as_col_major_mut() {
+        Some(x) => x,
+        None => unreachable!("the stride was looked at"),
+    }
 }
 
 /// A contiguous column as a slice.
@@ -78,73 +113,22 @@ pub(super) fn column_mut<T>(x: ColMut<'_, T>) -> &mut [T] {
     }
 }
 
-/// Asks for the cache line of x, without waiting for it.
-#[inline(always)]
-fn prefetch<T>(x: &T) {
-    #[cfg(target_arch = "x86_64")]
-    if let Some(sse) = pulp::core_arch::x86::Sse::try_new() {
-        sse._mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T1 }>(core::ptr::from_ref(x).cast());
-    }
-}
-
-/// Asks for contiguous rows, a few cache lines at each step: as many steps as a product has tiles, since one alone has
-/// not the time that memory needs.
-struct Ahead<'a, T> {
-    rows: Option<MatRef<'a, T>>,
-    row: usize,
-    column: usize,
-    lines_per_step: usize,
-}
-
-impl<'a, T> Ahead<'a, T> {
-    /// Numbers in a cache line.
-    const LINE: usize = 64 / size_of::<T>();
-
-    #[inline(always)]
-    fn new(rows: Option<MatRef<'a, T>>, steps: usize) -> Self {
-        let rows = rows.filter(|rows| rows.col_stride() == 1);
-        let lines = rows.map_or(0, |rows| rows.nrows() * rows.ncols().div_ceil(Self::LINE));
-        Self { rows, row: 0, column: 0, lines_per_step: lines.div_ceil(steps.max(1)) }
-    }
-
-    #[inline(always)]
-    fn step(&mut self) {
-        let Some(rows) = self.rows else { return };
-        let mut left = self.lines_per_step;
-        while left > 0 && self.row < rows.nrows() {
-            let rest = &column(rows.row(self.row).transpose())[self.column..];
-            let lines = left.min(rest.len().div_ceil(Self::LINE));
-            for line in 0..lines {
-                prefetch(&rest[line * Self::LINE]);
-            }
-            left -= lines;
-            self.column += lines * Self::LINE;
-            if self.column >= rows.ncols() {
-                (self.row, self.column) = (self.row + 1, 0);
-            }
-        }
-    }
-}
-
 /// Most columns of a tile.
-const MOST_COLUMNS: usize = 6;
+const MOST_COLUMNS: usize = 12;
 
 /// Runs `$tile` on the columns in tiles of a constant number of them, as equal as possible.
 macro_rules! for_columns {
-    ($columns:expr, |$first:ident, $COUNT:ident| $tile:expr) => {{
+    ($columns:expr, $most:expr, $($n:literal)*, |$first:ident, $COUNT:ident| $tile:expr) => {{
         let columns: usize = $columns;
-        let tiles = columns.div_ceil(MOST_COLUMNS);
+        let tiles = columns.div_ceil($most);
         for tile in 0..tiles {
             let $first = columns * tile / tiles;
-            for_columns!(@match columns * (tile + 1) / tiles - $first, $COUNT, $tile, 1 2 3 4 5 6)
+            match columns * (tile + 1) / tiles - $first {
+                $($n => { const $COUNT: usize = $n; $tile })*
+                _ => {}
+            }
         }
     }};
-    (@match $count:expr, $COUNT:ident, $tile:expr, $($n:literal)*) => {
-        match $count {
-            $($n => { const $COUNT: usize = $n; $tile })*
-            _ => {}
-        }
-    };
 }
 
 /// Longest stretch of a line that is worked on at once: with a tile's columns it fits half of the first cache.
@@ -153,6 +137,9 @@ const STRETCH_BYTES: usize = 4 << 10;
 /// Lines that are worked on together.
 const LINES: usize = 64;
 
+/// Lines after which it asks for more of what is read next.
+const FEW_LINES: usize = 8;
+
 /// The same of columns each on a page of its own: with those asked for meanwhile, they are no more pages than the processor
 /// has the addresses of at hand.
 const FAR_LINES: usize = 16;
@@ -160,101 +147,142 @@ const FAR_LINES: usize = 16;
 /// Bytes of a page of memory.
 const PAGE: usize = 4 << 10;
 
-/// The first lines of A's columns, at most [`LINES`].
 #[inline(always)]
-fn lines_of<T>(a: MatRef<'_, T>) -> [&[T]; LINES] {
-    let mut lines: [&[T]; LINES] = [&[]; LINES];
-    for (line, x) in lines.iter_mut().zip(a.col_iter()) {
-        *line = column(x);
-    }
-    lines
-}
-
-#[inline(always)]
-fn dot<T: Lanes, S: Simd>(simd: S, product: Product<'_, T>) {
-    let Product { mut dst, held, a, b, next } = product;
-    let (rows, columns, depth) = (dst.nrows(), dst.ncols(), a.ncols());
+fn dot<T: Lanes, S: Simd>(simd: S, product: Dot<'_, T>) {
+    let Dot { mut dst, held, a, b, next } = product;
+    let (rows, columns, depth) = (dst.nrows(), dst.ncols(), a.nrows());
+    let lanes = Vector::<T, S>::COUNT;
+    let is_short = lanes >= 8 && depth <= SHORT.min(8 * lanes);
     let stretches = depth.div_ceil(STRETCH_BYTES / size_of::<T>());
-    // Tiles have at most four rows.
-    let mut ahead = Ahead::new(next, rows.div_ceil(4) * columns.div_ceil(MOST_COLUMNS) * stretches);
-    let mut sums = [[Vector::splat(simd, T::ZERO); MAX_LANES]; MOST_COLUMNS];
-    for start in (0..rows).step_by(LINES) {
-        let count = LINES.min(rows - start);
-        // Stretches of the lines, so that a tile's columns stay in the first cache while the lines pass by.
-        let bound = |stretch: usize| {
-            if stretch == stretches { depth } else { depth * stretch / stretches / MAX_LANES * MAX_LANES }
-        };
-        for stretch in 0..stretches {
-            let (from, to) = (bound(stretch), bound(stretch + 1));
-            let held = if stretch > 0 { Destination::Add } else { held };
-            let lines = a.submatrix(start, from, count, to - from);
-            for_columns!(columns, |first, COLUMNS| {
-                let dst = dst.as_mut().submatrix_mut(start, first, count, COLUMNS);
-                let columns: [&[T]; COLUMNS] = core::array::from_fn(
-                    #[inline(always)]
-                    |c| &column(b.col(first + c))[from..to],
-                );
-                // As many sums as there are registers for, beside a row's and a column's.
-                if S::REGISTER_COUNT >= 32 || COLUMNS <= 3 {
-                    dot_groups::<T, S, 4, COLUMNS>(simd, dst, held, lines, columns, &mut sums, &mut ahead);
-                } else {
-                    dot_groups::<T, S, 2, COLUMNS>(simd, dst, held, lines, columns, &mut sums, &mut ahead);
-                }
-            });
+    let mut sums = [[Vector::splat(simd, T::ZERO); MAX_LANES / 2]; MOST_COLUMNS];
+    // Stretches of the lines, so that a tile's columns stay in the first cache while the lines pass by.
+    let bound = |stretch: usize| {
+        if stretch == stretches { depth } else { depth * stretch / stretches / MAX_LANES * MAX_LANES }
+    };
+    for stretch in 0..stretches {
+        let (from, to) = (bound(stretch), bound(stretch + 1));
+        let held = if stretch > 0 { Destination::Add } else { held };
+        let lines = a.subrows(from, to - from);
+        let next = next.filter(|next| next.ncols() > 0).map(|next| next.subrows(from, to - from));
+        macro_rules! tiles {
+            ($registers:expr, $share:literal, $most:literal, $($n:literal)*) => {
+                for_columns!(columns, $most, $($n)*, |first, COLUMNS| {
+                    const REGISTERS: usize = $registers(COLUMNS);
+                    let dst = dst.as_mut().subcols_mut(first, COLUMNS);
+                    let columns = b.submatrix(from, first, to - from, COLUMNS);
+                    let groups = rows.div_ceil(REGISTERS * $share);
+                    let ahead = Ahead::new(next, groups, first..first + COLUMNS, b.ncols());
+                    dot_groups::<T, S, REGISTERS, $share, COLUMNS>(simd, dst, held, lines, columns, &mut sums, ahead);
+                })
+            };
+        }
+        const fn two(_: usize) -> usize {
+            2
+        }
+        const fn four(_: usize) -> usize {
+            4
+        }
+        const fn two_or_four(columns: usize) -> usize {
+            if columns <= 3 { 4 } else { 2 }
+        }
+        // As many sums as there are registers for, beside a row's and a column's.
+        match (S::REGISTER_COUNT >= 32, is_short) {
+            (true, true) => tiles!(two, 2, 12, 1 2 3 4 5 6 7 8 9 10 11 12),
+            (true, false) => tiles!(four, 1, 5, 1 2 3 4 5),
+            (false, true) => tiles!(two, 2, 6, 1 2 3 4 5 6),
+            (false, false) => tiles!(two_or_four, 1, 6, 1 2 3 4 5 6),
         }
     }
 }
 
+/// Length up to which a row is short.
+const SHORT: usize = 128;
+
 /// Groups of as many rows as the widest register has lanes.
 #[inline(always)]
-fn dot_groups<T: Lanes, S: Simd, const ROWS: usize, const COLUMNS: usize>(
+fn dot_groups<T: Lanes, S: Simd, const REGISTERS: usize, const SHARE: usize, const COLUMNS: usize>(
     simd: S,
-    mut dst: MatMut<'_, T>,
+    mut dst: LinesMut<'_, T>,
     held: Destination,
-    lines: MatRef<'_, T>,
-    columns: [&[T]; COLUMNS],
-    sums: &mut [[Vector<T, S>; MAX_LANES]; MOST_COLUMNS],
-    ahead: &mut Ahead<'_, T>,
+    lines: Lines<'_, T>,
+    columns: Lines<'_, T>,
+    sums: &mut [[Vector<T, S>; MAX_LANES / 2]; MOST_COLUMNS],
+    ahead: Ahead<'_, T>,
 ) {
-    let lanes = Vector::<T, S>::COUNT;
-    let depth = columns[0].len();
-    let whole = depth / lanes * lanes;
+    let (lanes, rows_together) = (Vector::<T, S>::COUNT, REGISTERS * SHARE);
     // The last line again in place of those that complete a group.
-    let last = lines.nrows() - 1;
-    // The register that ends with a line; what it has in common with the one before counts as 0.
-    let (fresh, zero) = (fresh::<T, S>(simd, depth), Vector::splat(simd, T::ZERO));
-    let ends: [Vector<T, S>; COLUMNS] = core::array::from_fn(
+    let last = lines.ncols() - 1;
+    let mut columns: [&[T]; COLUMNS] = core::array::from_fn(
         #[inline(always)]
-        |c| Vector::load(simd, &columns[c][depth - lanes..]).or_else(fresh, zero),
+        |c| columns.col(c).as_slice(),
+    );
+    // Short columns at distances that the compiler knows: one address is enough for all.
+    let mut near: [[T; SHORT]; COLUMNS];
+    if SHARE > 1 {
+        near = [[T::ZERO; SHORT]; COLUMNS];
+        for (column, near) in columns.iter_mut().zip(&mut near) {
+            Vector::<T, S>::copy(simd, column, near);
+            *column = &near[..column.len()];
+        }
+    }
+    let ends = Ends::<T, S, SHARE>::new(simd, lines.nrows());
+    let y_ends: [Vector<T, S>; COLUMNS] = core::array::from_fn(
+        #[inline(always)]
+        |c| ends.of(simd, [columns[c]; SHARE]),
     );
     // Rows of a tile are so far apart that its sums can be folded into a register before they leave it.
-    let (together, apart) = if lanes >= ROWS { (lanes, lanes / ROWS) } else { (ROWS, 1) };
+    let (together, apart) =
+        if lanes >= rows_together { (lanes, lanes / rows_together) } else { (rows_together, 1) };
     for start in (0..dst.nrows()).step_by(MAX_LANES) {
         let count = MAX_LANES.min(dst.nrows() - start);
         let mut results = [[T::ZERO; MAX_LANES]; COLUMNS];
         for group in (0..count).step_by(together) {
             // Of the tiles, those that have a row which is wanted: their first.
             for r in 0..apart.min(count - group) {
-                let rows: [&[T]; ROWS] = core::array::from_fn(
+                let rows: [[&[T]; SHARE]; REGISTERS] = core::array::from_fn(
                     #[inline(always)]
-                    |i| column(lines.row((start + group + r + i * apart).min(last)).transpose()),
+                    |i| {
+                        core::array::from_fn(
+                            #[inline(always)]
+                            |part| {
+                                let row = start + group + r + (i + part * REGISTERS) * apart;
+                                lines.col(row.min(last)).as_slice()
+                            },
+                        )
+                    },
                 );
-                ahead.step();
-                let mut tile = dot_tile(simd, rows, columns, whole);
-                if whole < depth {
-                    let x: [Vector<T, S>; ROWS] = core::array::from_fn(
+                let at = (start + group) / rows_together + r;
+                let soon = if SHARE == 1 { ahead.of(at) } else { [&[][..]; MOST_SOON] };
+                let soon = if SHARE == 1 { &soon[..ahead.count.min(MOST_SOON)] } else { &[] };
+                if SHARE > 1 {
+                    ahead.fetch(at);
+                }
+                macro_rules! tile {
+                    ($part:literal) => {
+                        dot_tile::<T, S, $part, REGISTERS, SHARE, COLUMNS>(simd, rows, columns, soon)
+                    };
+                }
+                let mut tile = match lanes / SHARE {
+                    16 => tile!(16),
+                    8 => tile!(8),
+                    4 => tile!(4),
+                    2 => tile!(2),
+                    _ => tile!(1),
+                };
+                if ends.are_some {
+                    let x: [Vector<T, S>; REGISTERS] = core::array::from_fn(
                         #[inline(always)]
-                        |i| Vector::load(simd, &rows[i][depth - lanes..]).or_else(fresh, zero),
+                        |i| ends.of(simd, rows[i]),
                     );
                     for c in 0..COLUMNS {
-                        for i in 0..ROWS {
-                            tile[c][i] = x[i].mul_add(ends[c], tile[c][i]);
+                        for i in 0..REGISTERS {
+                            tile[c][i] = x[i].mul_add(y_ends[c], tile[c][i]);
                         }
                     }
                 }
                 for c in 0..COLUMNS {
-                    if lanes >= ROWS {
-                        sums[c][r] = Vector::fold_first(tile[c]);
+                    if lanes >= rows_together {
+                        sums[c][r] = Vector::fold_first::<REGISTERS, SHARE>(tile[c]);
                     } else {
                         for (result, sum) in results[c][group..].iter_mut().zip(tile[c]) {
                             *result = sum.sum();
@@ -262,14 +290,14 @@ fn dot_groups<T: Lanes, S: Simd, const ROWS: usize, const COLUMNS: usize>(
                     }
                 }
             }
-            if lanes >= ROWS {
+            if lanes >= rows_together {
                 for c in 0..COLUMNS {
                     Vector::lane_sums(sums[c], apart).store(&mut results[c][group..]);
                 }
             }
         }
         for c in 0..COLUMNS {
-            let out = &mut column_mut(dst.as_mut().col_mut(c))[start..start + count];
+            let out = &mut dst.as_mut().col_mut(c).as_slice_mut()[start..start + count];
             let result = results[c];
             match (<&mut [T; MAX_LANES]>::try_from(&mut *out), held) {
                 (Ok(out), Destination::Replace) => *out = result,
@@ -284,44 +312,59 @@ fn dot_groups<T: Lanes, S: Simd, const ROWS: usize, const COLUMNS: usize>(
     }
 }
 
-/// Σ over the first `whole` elements of rows times columns, lane by lane.
+/// Σ over the parts that lines have whole, of rows times columns, lane by lane. Of a register, SHARE rows have a part each.
 #[inline(always)]
-fn dot_tile<T: Lanes, S: Simd, const ROWS: usize, const COLUMNS: usize>(
+fn dot_tile<
+    T: Lanes,
+    S: Simd,
+    const PART: usize,
+    const REGISTERS: usize,
+    const SHARE: usize,
+    const COLUMNS: usize,
+>(
     simd: S,
-    rows: [&[T]; ROWS],
+    rows: [[&[T]; SHARE]; REGISTERS],
     columns: [&[T]; COLUMNS],
-    whole: usize,
-) -> [[Vector<T, S>; ROWS]; COLUMNS] {
-    let steps = whole / Vector::<T, S>::COUNT;
-    let x: [&[T::Register<S>]; ROWS] = core::array::from_fn(
+    soon: &[&[T]],
+) -> [[Vector<T, S>; REGISTERS]; COLUMNS] {
+    let steps = columns[0].len() / PART;
+    let x: [[&[[T; PART]]; SHARE]; REGISTERS] = core::array::from_fn(
         #[inline(always)]
-        |i| &T::split::<S>(rows[i]).0[..steps],
-    );
-    let y: [&[T::Register<S>]; COLUMNS] = core::array::from_fn(
-        #[inline(always)]
-        |c| &T::split::<S>(columns[c]).0[..steps],
-    );
-    let mut sums = [[Vector::splat(simd, T::ZERO); ROWS]; COLUMNS];
-    for s in 0..steps {
-        // The shorter side stays in registers while the longer passes by.
-        if ROWS <= COLUMNS {
-            let x: [Vector<T, S>; ROWS] = core::array::from_fn(
+        |i| {
+            core::array::from_fn(
                 #[inline(always)]
-                |i| Vector::of(simd, [x[i][s]]),
+                |part| &rows[i][part].as_chunks::<PART>().0[..steps],
+            )
+        },
+    );
+    let y: [&[[T; PART]]; COLUMNS] = core::array::from_fn(
+        #[inline(always)]
+        |c| &columns[c].as_chunks::<PART>().0[..steps],
+    );
+    let mut sums = [[Vector::splat(simd, T::ZERO); REGISTERS]; COLUMNS];
+    for s in 0..steps {
+        if SHARE == 1 && s * PART % (CACHE_LINE / size_of::<T>()) == 0 {
+            soon.iter().filter_map(|line| line.get(s * PART)).for_each(prefetch);
+        }
+        // The shorter side stays in registers while the longer passes by.
+        if REGISTERS <= COLUMNS {
+            let x: [Vector<T, S>; REGISTERS] = core::array::from_fn(
+                #[inline(always)]
+                |i| Vector::join(simd, x[i], s),
             );
             for c in 0..COLUMNS {
-                let y = Vector::of(simd, [y[c][s]]);
-                for i in 0..ROWS {
+                let y = Vector::join(simd, [y[c]; SHARE], s);
+                for i in 0..REGISTERS {
                     sums[c][i] = x[i].mul_add(y, sums[c][i]);
                 }
             }
         } else {
             let y: [Vector<T, S>; COLUMNS] = core::array::from_fn(
                 #[inline(always)]
-                |c| Vector::of(simd, [y[c][s]]),
+                |c| Vector::join(simd, [y[c]; SHARE], s),
             );
-            for i in 0..ROWS {
-                let x = Vector::of(simd, [x[i][s]]);
+            for i in 0..REGISTERS {
+                let x = Vector::join(simd, x[i], s);
                 for c in 0..COLUMNS {
                     sums[c][i] = x.mul_add(y[c], sums[c][i]);
                 }
@@ -331,96 +374,151 @@ fn dot_tile<T: Lanes, S: Simd, const ROWS: usize, const COLUMNS: usize>(
     sums
 }
 
-/// Of the last register of a line, which lanes are not in the register before.
-#[inline(always)]
-fn fresh<T: Lanes, S: Simd>(simd: S, len: usize) -> Mask<T, S> {
-    let lanes = Vector::<T, S>::COUNT;
-    let common = len.div_ceil(lanes) * lanes - len;
-    // common ≤ lane, that is common − ½ < lane
-    Vector::splat(simd, T::from_f64(common as f64 - 0.5)).less(Vector::load(simd, &T::IOTA))
+/// What is left of lines behind the parts that they have whole.
+struct Ends<T: Lanes, S: Simd, const SHARE: usize> {
+    are_some: bool,
+    /// Of the last part of each line, the lanes that are not in the part before.
+    fresh: Mask<T, S>,
+}
+
+impl<T: Lanes, S: Simd, const SHARE: usize> Ends<T, S, SHARE> {
+    const PART: usize = Vector::<T, S>::COUNT / SHARE;
+
+    #[inline(always)]
+    fn new(simd: S, len: usize) -> Self {
+        let common = len.next_multiple_of(Self::PART) - len;
+        let lane: [T; MAX_LANES] = core::array::from_fn(
+            #[inline(always)]
+            |lane| T::from_f64((lane % Self::PART) as f64),
+        );
+        // common ≤ lane, that is common − ½ < lane
+        let fresh = Vector::splat(simd, T::from_f64(common as f64 - 0.5)).less(Vector::load(simd, &lane));
+        Self { are_some: common > 0, fresh }
+    }
+
+    /// The last part of each line; what it has in common with the one before counts as 0.
+    #[inline(always)]
+    fn of(&self, simd: S, lines: [&[T]; SHARE]) -> Vector<T, S> {
+        let mut lanes = [T::ZERO; MAX_LANES];
+        for (part, line) in lines.into_iter().enumerate() {
+            lanes[part * Self::PART..(part + 1) * Self::PART]
+                .copy_from_slice(&line[line.len() - Self::PART..]);
+        }
+        Vector::load(simd, &lanes).or_else(self.fresh, Vector::splat(simd, T::ZERO))
+    }
 }
 
 #[inline(always)]
-fn outer<T: Lanes, S: Simd>(simd: S, product: Product<'_, T>) {
-    let Product { mut dst, mut held, a, b, next } = product;
+fn outer<T: Lanes, S: Simd>(simd: S, product: Outer<'_, T>) {
+    let Outer { mut dst, mut held, a, b, is_cold, next } = product;
     let (depth, columns) = (a.ncols(), dst.ncols());
-    let are_far = a.col_stride().unsigned_abs() * size_of::<T>() >= PAGE;
+    let are_far = is_cold && a.col_stride().unsigned_abs() * size_of::<T>() >= PAGE;
     let together = if are_far { FAR_LINES } else { LINES };
     for start in (0..depth).step_by(together) {
-        let count = together.min(depth - start);
-        let lines = lines_of(a.subcols(start, count));
-        let lines = &lines[..count];
-        // What is read next is fetched evenly over the tiles, since one alone has not the time that memory needs. Far lines
-        // come from memory now: of them, the next ones.
-        let following = start + count;
-        let (from, at) = match next {
-            _ if are_far && following < depth => (Some(a), following),
-            next if are_far => (next, 0),
-            next => (next, start),
+        let end = depth.min(start + together);
+        let lines = a.subcols(start, end - start);
+        // Far lines come from memory now: of them, the next ones.
+        let soon = if are_far && end < depth {
+            Some(a.subcols(end, together.min(depth - end)))
+        } else if are_far {
+            next.map(|x| x.subcols(0, together.min(x.ncols())))
+        } else {
+            next.map(|x| {
+                x.subcols(x.ncols() * start / depth, x.ncols() * end / depth - x.ncols() * start / depth)
+            })
         };
-        let soon = from.map(|x| x.subcols(at.min(x.ncols()), together.min(x.ncols().saturating_sub(at))));
-        let next_lines = soon.map_or([&[][..]; LINES], lines_of);
-        let next_count = soon.map_or(0, |soon| soon.ncols());
-        for_columns!(columns, |first, COLUMNS| {
-            let y: [&[T]; COLUMNS] = core::array::from_fn(
-                #[inline(always)]
-                |c| &column(b.col(first + c))[start..start + count],
-            );
-            let dst = dst.as_mut().subcols_mut(first, COLUMNS);
-            let soon = &next_lines[next_count * first / columns..next_count * (first + COLUMNS) / columns];
-            // As many sums as there are registers for, beside a line's.
-            if S::REGISTER_COUNT >= 32 || COLUMNS <= 2 {
-                outer_strips::<T, S, 4, COLUMNS>(simd, dst, held, lines, y, soon);
-            } else {
-                outer_strips::<T, S, 2, COLUMNS>(simd, dst, held, lines, y, soon);
-            }
-        });
+        macro_rules! tiles {
+            ($most:literal, $($n:literal)*) => {
+                for_columns!(columns, $most, $($n)*, |first, COLUMNS| {
+                    let dst = dst.as_mut().subcols_mut(first, COLUMNS);
+                    let b = b.submatrix(start, first, end - start, COLUMNS);
+                    let soon = if first == 0 { soon } else { None };
+                    outer_strips::<T, S, COLUMNS>(simd, dst, held, lines, b, soon);
+                })
+            };
+        }
+        // As many sums as there are registers for, beside a line's.
+        if S::REGISTER_COUNT >= 32 {
+            tiles!(12, 1 2 3 4 5 6 7 8 9 10 11 12);
+        } else {
+            tiles!(6, 1 2 3 4 5 6);
+        }
         held = Destination::Add;
     }
 }
 
 #[inline(always)]
-fn outer_strips<T: Lanes, S: Simd, const REGISTERS: usize, const COLUMNS: usize>(
+fn outer_strips<T: Lanes, S: Simd, const COLUMNS: usize>(
     simd: S,
-    mut dst: MatMut<'_, T>,
+    mut dst: LinesMut<'_, T>,
     held: Destination,
-    lines: &[&[T]],
-    y: [&[T]; COLUMNS],
-    soon: &[&[T]],
+    lines: Lines<'_, T>,
+    columns: Lines<'_, T>,
+    soon: Option<Lines<'_, T>>,
 ) {
+    // At distances that the compiler knows: one address is enough for all.
+    let mut y = [[T::ZERO; LINES]; COLUMNS];
+    for c in 0..COLUMNS {
+        Vector::<T, S>::copy(simd, columns.col(c).as_slice(), &mut y[c]);
+    }
     let rows = dst.nrows();
     let mut done = 0;
     while done < rows {
-        if rows >= REGISTERS * Vector::<T, S>::COUNT {
-            done = outer_tile::<T, S, REGISTERS, COLUMNS>(simd, dst.as_mut(), held, lines, y, soon, done);
-        } else {
-            done = outer_tile::<T, S, 1, COLUMNS>(simd, dst.as_mut(), held, lines, y, soon, done);
+        let registers = strip_registers::<T, S>(rows, rows - done, COLUMNS);
+        let width = registers * Vector::<T, S>::COUNT;
+        let strip = Strip { lines, from: done.min(rows - width), done, held };
+        let dst = dst.as_mut();
+        match registers {
+            4 if COLUMNS <= 3 => outer_tile::<T, S, 4, COLUMNS>(simd, dst, strip, &y, soon),
+            2 => outer_tile::<T, S, 2, COLUMNS>(simd, dst, strip, &y, soon),
+            _ => outer_tile::<T, S, 1, COLUMNS>(simd, dst, strip, &y, soon),
         }
+        done = strip.from + width;
     }
 }
 
-/// A strip from row `done` on, or the last of the whole matrix, and where the next starts.
+/// Registers of a strip: as many sums as there are registers for, beside a line's, and enough that none waits for itself.
+/// No more than there are rows for, or left.
+#[inline(always)]
+fn strip_registers<T: Lanes, S: Simd>(rows: usize, left: usize, columns: usize) -> usize {
+    let lanes = Vector::<T, S>::COUNT;
+    match (rows / lanes).min(left.div_ceil(lanes)) {
+        3.. if columns <= 3 && rows >= 4 * lanes => 4,
+        2.. => 2,
+        _ => 1,
+    }
+}
+
+/// A few registers of each line.
+#[derive(Clone, Copy)]
+struct Strip<'a, T> {
+    lines: Lines<'a, T>,
+    /// The first row.
+    from: usize,
+    /// Rows that earlier strips have done.
+    done: usize,
+    held: Destination,
+}
+
 #[inline(always)]
 fn outer_tile<T: Lanes, S: Simd, const REGISTERS: usize, const COLUMNS: usize>(
     simd: S,
-    mut dst: MatMut<'_, T>,
-    held: Destination,
-    lines: &[&[T]],
-    y: [&[T]; COLUMNS],
-    soon: &[&[T]],
-    done: usize,
-) -> usize {
+    mut dst: LinesMut<'_, T>,
+    strip: Strip<'_, T>,
+    y: &[[T; LINES]; COLUMNS],
+    soon: Option<Lines<'_, T>>,
+) {
+    let Strip { lines, from, done, held } = strip;
     let lanes = Vector::<T, S>::COUNT;
     let width = REGISTERS * lanes;
-    let from = done.min(dst.nrows() - width);
-    let y: [&[T]; COLUMNS] = core::array::from_fn(
-        #[inline(always)]
-        |c| &y[c][..lines.len()],
-    );
     let mut acc = [[Vector::splat(simd, T::ZERO); COLUMNS]; REGISTERS];
-    soon.iter().filter_map(|line| line.get(from)).for_each(prefetch);
-    for (t, line) in lines.iter().enumerate() {
-        let x = T::split::<S>(&line[from..from + width]).0;
+    let count = lines.ncols().min(LINES);
+    let ahead = Ahead::new(soon, count.div_ceil(FEW_LINES), 0..1, 1);
+    for t in 0..count {
+        if t % FEW_LINES == 0 {
+            ahead.fetch_rows(t / FEW_LINES, from..from + width);
+        }
+        let x = T::split::<S>(&lines.col(t).as_slice()[from..from + width]).0;
         let x: [Vector<T, S>; REGISTERS] = core::array::from_fn(
             #[inline(always)]
             |v| Vector::of(simd, [x[v]]),
@@ -433,7 +531,7 @@ fn outer_tile<T: Lanes, S: Simd, const REGISTERS: usize, const COLUMNS: usize>(
         }
     }
     for c in 0..COLUMNS {
-        let out = &mut column_mut(dst.as_mut().col_mut(c))[from..from + width];
+        let out = &mut dst.as_mut().col_mut(c).as_slice_mut()[from..from + width];
         for v in 0..REGISTERS {
             let out = &mut out[v * lanes..(v + 1) * lanes];
             let old = Vector::load(simd, out);
@@ -447,5 +545,4 @@ fn outer_tile<T: Lanes, S: Simd, const REGISTERS: usize, const COLUMNS: usize>(
             new.store(out);
         }
     }
-    from + width
 }

@@ -12,6 +12,8 @@ struct Ours<T> {
     problem: Problem<T>,
     shape: (usize, usize),
     /// Column-major: the K×n of most libraries.
+    /// Of X, in its place.
+    start: usize,
     theta: Mat<T>,
     gradient: Mat<T>,
     workspace: Workspace<T>,
@@ -29,13 +31,22 @@ pub(crate) fn prepare(request: &Request) -> Result<Box<dyn Engine>, Box<dyn Erro
     })
 }
 
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
 impl<T: Real + Number> Ours<T> {
     fn new(request: &Request, objective: Objective) -> Result<Self, Box<dyn Error>> {
-        let problem = Problem::<T>::read(request)?;
+        let mut problem = Problem::<T>::read(request)?;
+        // At the start of a cache line, as the MKL worker has its own.
+        let count = problem.x.len();
+        problem.x.resize(count + LINE / size_of::<T>(), T::ZERO);
+        let start = problem.x.as_ptr().align_offset(LINE);
+        problem.x.copy_within(..count, start);
         let theta = MatRef::from_row_major_slice(&problem.theta, request.n, request.k).to_owned();
         Ok(Self {
             objective,
             shape: (request.m, request.n),
+            start,
             theta,
             gradient: Mat::zeros(request.n, request.k),
             workspace: Workspace::new(),
@@ -49,7 +60,8 @@ impl<T: Real + Number> Engine for Ours<T> {
     fn evaluate(&mut self) -> Result<Duration, Box<dyn Error>> {
         let (m, n) = self.shape;
         let start = Instant::now();
-        let batch = Batch::new(MatRef::from_row_major_slice(&self.problem.x, m, n), &self.problem.labels)?;
+        let x = MatRef::from_row_major_slice(&self.problem.x[self.start..][..m * n], m, n);
+        let batch = Batch::new(x, &self.problem.labels)?;
         self.loss = self.objective.loss_and_gradient(
             &batch,
             self.theta.as_ref(),

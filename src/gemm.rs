@@ -1,6 +1,6 @@
 //! Matrix products: narrow ones on this crate's own kernels, the rest by faer. The only file that names faer's product.
 
-use crate::kernel::{Dot, MAX_LANES, Outer, Real, SimdLevel};
+use crate::kernel::{MAX_LANES, Real, SimdLevel, Thin};
 use crate::schedule::Parallelism;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
@@ -31,13 +31,10 @@ impl<T: Real> Product<'_, T> {
     ///
     /// Which kernel does it follows from the shape and the strides.
     pub(crate) fn run(self, level: SimdLevel) {
-        let product = match Dot::new(self) {
-            Ok(dot) => return T::run_dot(dot, level),
-            Err(product) => product,
-        };
-        match Outer::new(product) {
-            Ok(outer) => T::run_outer(outer, level),
-            Err(Self { dst, held, a, b, .. }) => {
+        match Thin::new(self) {
+            Thin::Dot(dot) => T::run_dot(dot, level),
+            Thin::Outer(outer) => T::run_outer(outer, level),
+            Thin::Neither(Self { dst, held, a, b, .. }) => {
                 let accum = match held {
                     Destination::Replace => Accum::Replace,
                     Destination::Add => Accum::Add,

@@ -27,7 +27,7 @@ pub(crate) use lanes::MAX_LANES;
 pub(crate) use reduce::ColumnSums;
 pub(crate) use residual::{Layout, NO_LABEL, PER_SAMPLE, PerSample, Residual, Scores, Target, Want};
 pub(crate) use sparse::{Sparse, SparseGradient, SparseScores};
-pub(crate) use thin::{Dot, Outer, THIN};
+pub(crate) use thin::{THIN, Thin};
 pub(crate) use transform::{Multiply, SoftCap, Transform};
 #[cfg(feature = "half")]
 pub(crate) use widen::{Narrow, Widen};

@@ -47,32 +47,30 @@ pub(crate) struct Outer<'a, T> {
     next: Option<Lines<'a, T>>,
 }
 
-impl<'a, T: Lanes> Dot<'a, T> {
-    /// The product as one of this kind, or given back.
-    pub(crate) fn new(product: Product<'a, T>) -> Result<Self, Product<'a, T>> {
-        let Product { dst, held, a, b, is_cold, next } = product;
-        let suits = a.nrows() > 0 && a.ncols() >= MAX_LANES && b.ncols() <= THIN && dst.row_stride() == 1;
-        match (a.transpose().try_as_col_major(), b.try_as_col_major()) {
-            (Some(a), Some(b)) if suits => {
-                let next = next.and_then(|next| next.transpose().try_as_col_major());
-                Ok(Self { dst: lines_mut(dst), held, a, b, next })
-            }
-            _ => Err(Product { dst, held, a, b, is_cold, next }),
-        }
-    }
+/// A product, and which kernel is for it: that follows from the shape and the strides.
+pub(crate) enum Thin<'a, T> {
+    Dot(Dot<'a, T>),
+    Outer(Outer<'a, T>),
+    Neither(Product<'a, T>),
 }
 
-impl<'a, T: Lanes> Outer<'a, T> {
-    /// The product as one of this kind, or given back.
-    pub(crate) fn new(product: Product<'a, T>) -> Result<Self, Product<'a, T>> {
+impl<'a, T: Lanes> Thin<'a, T> {
+    pub(crate) fn new(product: Product<'a, T>) -> Self {
         let Product { dst, held, a, b, is_cold, next } = product;
-        let suits = a.nrows() >= OUTER_ROWS && a.ncols() > 0 && b.ncols() <= THIN && dst.row_stride() == 1;
-        match (a.try_as_col_major(), b.try_as_col_major()) {
-            (Some(a), Some(b)) if suits => {
-                let next = next.and_then(MatRef::try_as_col_major);
-                Ok(Self { dst: lines_mut(dst), held, a, b, is_cold, next })
+        let (rows, depth) = a.shape();
+        let is_thin = b.ncols() <= THIN && dst.row_stride() == 1;
+        let is_dot = is_thin && rows > 0 && depth >= MAX_LANES;
+        let is_outer = is_thin && rows >= OUTER_ROWS && depth > 0;
+        match (a.transpose().try_as_col_major(), a.try_as_col_major(), b.try_as_col_major()) {
+            (Some(a), _, Some(b)) if is_dot => {
+                let next = next.and_then(|next| next.transpose().try_as_col_major());
+                Self::Dot(Dot { dst: lines_mut(dst), held, a, b, next })
             }
-            _ => Err(Product { dst, held, a, b, is_cold, next }),
+            (_, Some(a), Some(b)) if is_outer => {
+                let next = next.and_then(MatRef::try_as_col_major);
+                Self::Outer(Outer { dst: lines_mut(dst), held, a, b, is_cold, next })
+            }
+            _ => Self::Neither(Product { dst, held, a, b, is_cold, next }),
         }
     }
 }
@@ -343,7 +341,7 @@ fn dot_tile<
     );
     let mut sums = [[Vector::splat(simd, T::ZERO); REGISTERS]; COLUMNS];
     for s in 0..steps {
-        if SHARE == 1 && s * PART % (CACHE_LINE / size_of::<T>()) == 0 {
+        if SHARE == 1 && (s * PART).is_multiple_of(CACHE_LINE / size_of::<T>()) {
             soon.iter().filter_map(|line| line.get(s * PART)).for_each(prefetch);
         }
         // The shorter side stays in registers while the longer passes by.

@@ -429,7 +429,8 @@ impl<'a, T: Real> Problem<'a, T> {
             }
             Data::Dense(x) => {
                 if !self.copies_features() {
-                    let next = x.subrows(samples.end, self.plan.rows().min(x.nrows() - samples.end));
+                    let rows = if self.plan.fits_cache() { 0 } else { self.plan.rows() };
+                    let next = x.subrows(samples.end, rows.min(x.nrows() - samples.end));
                     let x = x.subrows(samples.start, samples.len());
                     return (Rows::Dense { x, next: Next::new(next, last) }, room);
                 }

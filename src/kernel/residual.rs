@@ -172,70 +172,55 @@ impl<'a, T: Logarithm> Residual<'a, T> {
     fn sum_losses(&mut self) -> f64 {
         let PerSample { label_score, top, tail, total, .. } = &self.per_sample;
         let [label_score, top, tail, total] =
-            [label_score, top, tail, total].map(|x| x.as_chunks::<SUMS>().0);
-        let of_label = |i: usize| -> [f64; SUMS] {
-            let (label_score, top, tail) = (label_score[i], top[i], tail[i]);
-            core::array::from_fn(|j| (top[j].to_f64() - label_score[j].to_f64()) + tail[j].to_f64())
-        };
-        let of_target = |i: usize| -> [f64; SUMS] {
-            let (half_spread, total, tail) = (label_score[i], total[i], tail[i]);
-            core::array::from_fn(|j| 2.0 * half_spread[j].to_f64() + total[j].to_f64() * tail[j].to_f64())
-        };
-        let penalty = |i: usize| -> [f64; SUMS] {
-            let (top, tail) = (top[i], tail[i]);
-            core::array::from_fn(|j| self.z_loss * (top[j].to_f64() + tail[j].to_f64()).powi(2))
-        };
-        let with_penalty = |loss: [f64; SUMS], i: usize| -> [f64; SUMS] {
-            let penalty = penalty(i);
-            core::array::from_fn(|j| loss[j] + penalty[j])
-        };
-        let losses = self.losses.as_deref_mut();
+            [&**label_score, top, tail, total].map(|x| x.as_chunks::<SUMS>().0);
         let samples = self.scores.samples;
-        match (&self.target, self.z_loss != 0.0) {
-            (Target::Label, false) => sum_weighted(samples, of_label, self.weights, losses),
-            (Target::Label, true) => {
-                sum_weighted(samples, |i| with_penalty(of_label(i), i), self.weights, losses)
+        let mut out_losses = self.losses.as_deref_mut();
+        let mut sums = [0.0_f64; SUMS];
+        for chunk in 0..samples.div_ceil(SUMS) {
+            let (start, end) = (chunk * SUMS, samples.min((chunk + 1) * SUMS));
+            let (label_score, top, tail) = (&label_score[chunk], &top[chunk], &tail[chunk]);
+            let mut losses = [0.0; SUMS];
+            match self.target {
+                Target::Label => {
+                    for i in 0..SUMS {
+                        losses[i] = (top[i].to_f64() - label_score[i].to_f64()) + tail[i].to_f64();
+                    }
+                }
+                Target::Soft(_) => {
+                    for i in 0..SUMS {
+                        losses[i] =
+                            2.0 * label_score[i].to_f64() + total[chunk][i].to_f64() * tail[i].to_f64();
+                    }
+                }
             }
-            (_, false) => sum_weighted(samples, of_target, self.weights, losses),
-            (_, true) => sum_weighted(samples, |i| with_penalty(of_target(i), i), self.weights, losses),
+            if self.z_loss != 0.0 {
+                for i in 0..SUMS {
+                    let log_sum_exp = top[i].to_f64() + tail[i].to_f64();
+                    losses[i] += self.z_loss * (log_sum_exp * log_sum_exp);
+                }
+            }
+            if let Some(weights) = self.weights {
+                for (loss, weight) in losses.iter_mut().zip(&weights[start..end]) {
+                    *loss *= weight;
+                }
+            }
+            if let Some(out) = &mut out_losses {
+                for (out, &loss) in out[start..end].iter_mut().zip(&losses) {
+                    *out = T::from_f64(loss);
+                }
+            }
+            for i in 0..SUMS {
+                // The padding of the scratch holds numbers too, but they are nobody's.
+                sums[i] += if start + i < end { losses[i] } else { 0.0 };
+            }
         }
+        let [a, b, c, d, e, f, g, h] = sums;
+        ((a + b) + (c + d)) + ((e + f) + (g + h))
     }
 }
 
 /// Sums that take turns.
 const SUMS: usize = 8;
-
-/// Of `loss`, which gives those of [`SUMS`] samples.
-#[inline(always)]
-fn sum_weighted<T: Logarithm>(
-    samples: usize,
-    loss: impl Fn(usize) -> [f64; SUMS],
-    weights: Option<&[f64]>,
-    mut out: Option<&mut [T]>,
-) -> f64 {
-    let mut sums = [0.0_f64; SUMS];
-    for chunk in 0..samples.div_ceil(SUMS) {
-        let start = chunk * SUMS;
-        let count = SUMS.min(samples - start);
-        let mut losses = loss(chunk);
-        if let Some(weights) = weights {
-            for (loss, weight) in losses.iter_mut().zip(&weights[start..start + count]) {
-                *loss *= weight;
-            }
-        }
-        if let Some(out) = &mut out {
-            for (out, &loss) in out[start..start + count].iter_mut().zip(&losses) {
-                *out = T::from_f64(loss);
-            }
-        }
-        for i in 0..SUMS {
-            // The padding of the scratch holds numbers too, but they are nobody's.
-            sums[i] += if i < count { losses[i] } else { 0.0 };
-        }
-    }
-    let [a, b, c, d, e, f, g, h] = sums;
-    ((a + b) + (c + d)) + ((e + f) + (g + h))
-}
 
 /// Makes a sample of weight 0 harmless: its scores become 0, so that its loss and residual are finite, and 0 after
 /// weighting.
@@ -290,14 +275,14 @@ fn label_residual<T: Logarithm, S: Simd, const N: usize>(
     coefficient: Vector<T, S, N>,
 ) -> (Vector<T, S, N>, Vector<T, S, N>) {
     let scale = coefficient * sums.inverse;
-    // At the label by division: exactly −c where S is the rest alone.
-    let zero = scale.constant(T::ZERO);
+    let one = scale.constant(T::ONE);
+    // The probability of the others: exactly 1 where the label's is too small to be seen in S.
+    let others = one.or_else(sums.rest.equal(sums.sum), sums.rest * sums.inverse);
     match sums.slope {
-        None => (scale, (zero - coefficient) * (sums.rest / sums.sum)),
-        Some(slope) => (
-            scale * (scale.constant(T::ONE) + slope),
-            coefficient * ((slope * sums.at_anchor - sums.rest) / sums.sum),
-        ),
+        None => (scale, scale.constant(T::ZERO) - coefficient * others),
+        Some(slope) => {
+            (scale * (one + slope), coefficient * (slope * (sums.at_anchor * sums.inverse) - others))
+        }
     }
 }
 

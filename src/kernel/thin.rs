@@ -185,7 +185,7 @@ fn dot<T: Lanes, S: Simd>(simd: S, product: Dot<'_, T>) {
         }
         // As many sums as there are registers for, beside a row's and a column's.
         match (S::REGISTER_COUNT >= 32, is_short) {
-            (true, true) => tiles!(two, 2, 12, 1 2 3 4 5 6 7 8 9 10 11 12),
+            (true, true) => tiles!(two_or_four, 2, 12, 1 2 3 4 5 6 7 8 9 10 11 12),
             (true, false) => tiles!(four, 1, 5, 1 2 3 4 5),
             (false, true) => tiles!(two, 2, 6, 1 2 3 4 5 6),
             (false, false) => tiles!(two_or_four, 1, 6, 1 2 3 4 5 6),
@@ -412,6 +412,8 @@ fn outer<T: Lanes, S: Simd>(simd: S, product: Outer<'_, T>) {
     let (depth, columns) = (a.ncols(), dst.ncols());
     let are_far = is_cold && a.col_stride().unsigned_abs() * size_of::<T>() >= PAGE;
     let together = if are_far { FAR_LINES } else { LINES };
+    // The numbers of B, at distances that the compiler knows: one address is enough for all.
+    let mut near = [[T::ZERO; LINES]; MOST_COLUMNS];
     for start in (0..depth).step_by(together) {
         let end = depth.min(start + together);
         let lines = a.subcols(start, end - start);
@@ -431,7 +433,7 @@ fn outer<T: Lanes, S: Simd>(simd: S, product: Outer<'_, T>) {
                     let dst = dst.as_mut().subcols_mut(first, COLUMNS);
                     let b = b.submatrix(start, first, end - start, COLUMNS);
                     let soon = if first == 0 { soon } else { None };
-                    outer_strips::<T, S, COLUMNS>(simd, dst, held, lines, b, soon);
+                    outer_strips::<T, S, COLUMNS>(simd, dst, held, lines, b, &mut near, soon);
                 })
             };
         }
@@ -452,10 +454,10 @@ fn outer_strips<T: Lanes, S: Simd, const COLUMNS: usize>(
     held: Destination,
     lines: Lines<'_, T>,
     columns: Lines<'_, T>,
+    near: &mut [[T; LINES]; MOST_COLUMNS],
     soon: Option<Lines<'_, T>>,
 ) {
-    // At distances that the compiler knows: one address is enough for all.
-    let mut y = [[T::ZERO; LINES]; COLUMNS];
+    let Some(y) = near.first_chunk_mut::<COLUMNS>() else { return };
     for c in 0..COLUMNS {
         Vector::<T, S>::copy(simd, columns.col(c).as_slice(), &mut y[c]);
     }
@@ -467,9 +469,9 @@ fn outer_strips<T: Lanes, S: Simd, const COLUMNS: usize>(
         let strip = Strip { lines, from: done.min(rows - width), done, held };
         let dst = dst.as_mut();
         match registers {
-            4 if COLUMNS <= 3 => outer_tile::<T, S, 4, COLUMNS>(simd, dst, strip, &y, soon),
-            2 => outer_tile::<T, S, 2, COLUMNS>(simd, dst, strip, &y, soon),
-            _ => outer_tile::<T, S, 1, COLUMNS>(simd, dst, strip, &y, soon),
+            4 if COLUMNS <= 3 => outer_tile::<T, S, 4, COLUMNS>(simd, dst, strip, y, soon),
+            2 => outer_tile::<T, S, 2, COLUMNS>(simd, dst, strip, y, soon),
+            _ => outer_tile::<T, S, 1, COLUMNS>(simd, dst, strip, y, soon),
         }
         done = strip.from + width;
     }

@@ -121,9 +121,8 @@ const PARTIALS_BYTES: usize = 512 << 10;
 /// it fits a second-level cache of 512 KiB.
 const BLOCK_BYTES: usize = 128 << 10;
 
-/// The same where X is column-major, so that the stretch of a column in a block is worth the page it is on. It comes
-/// from the third-level cache the second time.
-const COLUMN_MAJOR_BLOCK_BYTES: usize = 2 << 20;
+/// The same where X is column-major, so that the stretch of a column in a block is worth the page it is on.
+const COLUMN_MAJOR_BLOCK_BYTES: usize = 1 << 20;
 
 /// Bytes of a Θ that no longer fits the cache.
 const LARGE_THETA_BYTES: usize = 1 << 20;

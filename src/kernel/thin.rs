@@ -4,7 +4,8 @@
 //! along the contiguous lines of A, whatever the number of columns:
 //!
 //! - **dot**: the lines of A are its rows. A tile of rows × columns of the result is that many sums of products of two
-//!   registers; at the end each sum is one over its lanes, a register of rows at a time.
+//!   registers; at the end each sum is one over its lanes, a register of rows at a time. Where rows are short, two
+//!   share a register, half of it each: the sums over the lanes have a step less.
 //! - **outer**: the lines of A are its columns. A tile of registers × columns of the result adds up line after line, each
 //!   times one number of B.
 //!
@@ -93,7 +94,7 @@ impl<T: Lanes> WithSimd for Outer<'_, T> {
     }
 }
 
-/// A matrix known to have contiguous columns.
+/// A matrix whose columns are known to be contiguous, as one of that type.
 #[inline(always)]
 fn lines_mut<T>(x: MatMut<'_, T>) -> LinesMut<'_, T> {
     match x.try_as_col_major_mut() {
@@ -109,6 +110,11 @@ pub(super) fn column_mut<T>(x: ColMut<'_, T>) -> &mut [T] {
         Some(x) => x.as_slice_mut(),
         None => &mut [],
     }
+}
+
+/// Whether a tile asks for what is read next within its loop, and not before it: where a step of the loop is long enough.
+const fn asks_along<S: Simd>(share: usize) -> bool {
+    S::REGISTER_COUNT >= 32 && share == 1
 }
 
 /// Most columns of a tile.
@@ -129,7 +135,7 @@ macro_rules! for_columns {
     }};
 }
 
-/// Longest stretch of a line that is worked on at once: with a tile's columns it fits half of the first cache.
+/// Longest stretch of a line that is worked on at once: with a tile's columns it fits the first cache.
 const STRETCH_BYTES: usize = 4 << 10;
 
 /// Lines that are worked on together.
@@ -138,7 +144,7 @@ const LINES: usize = 64;
 /// Lines after which it asks for more of what is read next.
 const FEW_LINES: usize = 8;
 
-/// The same of columns each on a page of its own: with those asked for meanwhile, they are no more pages than the processor
+/// Lines that are worked on together, of columns each on a page of its own: with those asked for meanwhile, they are no more pages than the processor
 /// has the addresses of at hand.
 const FAR_LINES: usize = 16;
 
@@ -169,7 +175,13 @@ fn dot<T: Lanes, S: Simd>(simd: S, product: Dot<'_, T>) {
                     let dst = dst.as_mut().subcols_mut(first, COLUMNS);
                     let columns = b.submatrix(from, first, to - from, COLUMNS);
                     let groups = rows.div_ceil(REGISTERS * $share);
-                    let ahead = Ahead::new(next, groups, first..first + COLUMNS, b.ncols());
+                    // Tiles can differ in height: what is not asked for along the way, the first asks for.
+                    let part = match asks_along::<S>($share) {
+                        true => first..first + COLUMNS,
+                        false if first == 0 => 0..b.ncols(),
+                        false => 0..0,
+                    };
+                    let ahead = Ahead::new(next, groups, part, b.ncols());
                     dot_groups::<T, S, REGISTERS, $share, COLUMNS>(simd, dst, held, lines, columns, &mut sums, ahead);
                 })
             };
@@ -250,9 +262,9 @@ fn dot_groups<T: Lanes, S: Simd, const REGISTERS: usize, const SHARE: usize, con
                     },
                 );
                 let at = (start + group) / rows_together + r;
-                let soon = if SHARE == 1 { ahead.of(at) } else { [&[][..]; MOST_SOON] };
-                let soon = if SHARE == 1 { &soon[..ahead.count.min(MOST_SOON)] } else { &[] };
-                if SHARE > 1 {
+                let soon = if asks_along::<S>(SHARE) { ahead.of(at) } else { [&[][..]; MOST_SOON] };
+                let soon = if asks_along::<S>(SHARE) { &soon[..ahead.count.min(MOST_SOON)] } else { &[] };
+                if !asks_along::<S>(SHARE) {
                     ahead.fetch(at);
                 }
                 macro_rules! tile {
@@ -341,7 +353,7 @@ fn dot_tile<
     );
     let mut sums = [[Vector::splat(simd, T::ZERO); REGISTERS]; COLUMNS];
     for s in 0..steps {
-        if SHARE == 1 && (s * PART).is_multiple_of(CACHE_LINE / size_of::<T>()) {
+        if asks_along::<S>(SHARE) && (s * PART).is_multiple_of(CACHE_LINE / size_of::<T>()) {
             soon.iter().filter_map(|line| line.get(s * PART)).for_each(prefetch);
         }
         // The shorter side stays in registers while the longer passes by.
@@ -514,8 +526,11 @@ fn outer_tile<T: Lanes, S: Simd, const REGISTERS: usize, const COLUMNS: usize>(
     let mut acc = [[Vector::splat(simd, T::ZERO); COLUMNS]; REGISTERS];
     let count = lines.ncols().min(LINES);
     let ahead = Ahead::new(soon, count.div_ceil(FEW_LINES), 0..1, 1);
+    if !asks_along::<S>(1) {
+        (0..count.div_ceil(FEW_LINES)).for_each(|group| ahead.fetch_rows(group, from..from + width));
+    }
     for t in 0..count {
-        if t % FEW_LINES == 0 {
+        if asks_along::<S>(1) && t % FEW_LINES == 0 {
             ahead.fetch_rows(t / FEW_LINES, from..from + width);
         }
         let x = T::split::<S>(&lines.col(t).as_slice()[from..from + width]).0;

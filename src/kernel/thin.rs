@@ -144,8 +144,8 @@ const LINES: usize = 64;
 /// Lines after which it asks for more of what is read next.
 const FEW_LINES: usize = 8;
 
-/// Lines that are worked on together, of columns each on a page of its own: with those asked for meanwhile, they are no more pages than the processor
-/// has the addresses of at hand.
+/// Lines that are worked on together where each is on a page of its own: with those asked for meanwhile, they are no
+/// more pages than the processor has the addresses of at hand.
 const FAR_LINES: usize = 16;
 
 /// Bytes of a page of memory.
@@ -167,7 +167,7 @@ fn dot<T: Lanes, S: Simd>(simd: S, product: Dot<'_, T>) {
         let (from, to) = (bound(stretch), bound(stretch + 1));
         let held = if stretch > 0 { Destination::Add } else { held };
         let lines = a.subrows(from, to - from);
-        let next = next.filter(|next| next.ncols() > 0).map(|next| next.subrows(from, to - from));
+        let next = next.map(|next| next.subrows(from, to - from));
         macro_rules! tiles {
             ($registers:expr, $share:literal, $most:literal, $($n:literal)*) => {
                 for_columns!(columns, $most, $($n)*, |first, COLUMNS| {

@@ -11,9 +11,9 @@ struct Ours<T> {
     objective: Objective,
     problem: Problem<T>,
     shape: (usize, usize),
-    /// Column-major: the K×n of most libraries.
-    /// Of X, in its place.
+    /// Where X begins in its vector.
     start: usize,
+    /// Column-major: the K×n of most libraries.
     theta: Mat<T>,
     gradient: Mat<T>,
     workspace: Workspace<T>,

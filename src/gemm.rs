@@ -44,8 +44,8 @@ impl<T: Real> Product<'_, T> {
         }
     }
 
-    /// Carries it out on all threads, its result cut along its longer side into pieces that do not depend on who runs
-    /// them.
+    /// Carries it out on all threads, its result cut into pieces that do not depend on who runs them. Of all shapes of a
+    /// piece, faer is fastest with the wide ones, but a much wider one would read B again and again.
     pub(crate) fn run_in_pieces(self, level: SimdLevel, parallelism: Parallelism) {
         self.cut(level, parallelism, PIECE_DEPTH);
     }
@@ -59,7 +59,7 @@ impl<T: Real> Product<'_, T> {
         let again = |dst: MatMut<'_, T>, a: MatRef<'_, T>, b: MatRef<'_, T>| {
             Product { dst, held, a, b, is_cold, next: None }.cut(level, parallelism, depth - 1);
         };
-        if rows > cols {
+        if cols <= WIDE * rows {
             let half = (rows / 2).next_multiple_of(MAX_LANES).min(rows);
             let (dst_0, dst_1) = dst.split_at_row_mut(half);
             let (a_0, a_1) = a.split_at_row(half);
@@ -72,6 +72,9 @@ impl<T: Real> Product<'_, T> {
         }
     }
 }
+
+/// Columns a row up to which it is the rows that are split.
+const WIDE: usize = 4;
 
 /// A product is split in two this often.
 const PIECE_DEPTH: u32 = 3;

@@ -146,8 +146,8 @@ impl Objective {
     }
 
     /// Bytes of scratch a thread may use for a block of samples: their scores and, where Θ is small, their part of X.
-    /// The default is a quarter of a second-level cache of 512 KiB, 2 MiB if X is column-major, and 48 MiB where Θ is
-    /// larger than half of that cache.
+    /// The default is 192 KiB, 1 MiB if X is column-major, enough for 64 samples where K > 32, and 48 MiB where also Θ is
+    /// larger than 1 MiB.
     ///
     /// A block has at least 16 samples and at most 1024. The size changes the order of the sums, and so the last bits
     /// of the result.

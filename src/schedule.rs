@@ -119,7 +119,7 @@ const PARTIALS_BYTES: usize = 512 << 10;
 
 /// Scratch of a block, its part of X included: with the next block's part, which is fetched meanwhile, and the gradient
 /// it fits a second-level cache of 512 KiB.
-const BLOCK_BYTES: usize = 128 << 10;
+const BLOCK_BYTES: usize = 192 << 10;
 
 /// The same where X is column-major, so that the stretch of a column in a block is worth the page it is on.
 const COLUMN_MAJOR_BLOCK_BYTES: usize = 1 << 20;
@@ -191,21 +191,26 @@ impl Plan {
         let groups = if in_pieces { 1 } else { 1 << wanted.min(affordable).max(1).ilog2() };
 
         let tall = !is_sparse && classes > THIN && theta.saturating_mul(size) > LARGE_THETA_BYTES;
-        let budget = block_bytes.unwrap_or(match (tall, storage) {
-            (true, _) => TALL_BLOCK_BYTES,
-            (false, Storage::ColumnMajor) => COLUMN_MAJOR_BLOCK_BYTES,
-            (false, _) => BLOCK_BYTES,
-        });
         let kept = classes.saturating_mul(planes);
         let per_row = match storage {
             _ if tall => kept.max(features / 4),
             Storage::Sparse { entries } => kept.saturating_add(entries / samples.max(1)),
             _ => kept.saturating_add(features),
         };
-        let rows = (budget / per_row.saturating_mul(size).max(1)).clamp(MAX_LANES, 1024);
+        let row_bytes = per_row.saturating_mul(size).max(1);
+        let budget = block_bytes.unwrap_or_else(|| match storage {
+            _ if tall => TALL_BLOCK_BYTES,
+            Storage::ColumnMajor => COLUMN_MAJOR_BLOCK_BYTES,
+            // faer brings both factors into an order of its own, which few samples are not worth.
+            Storage::RowMajor if classes > THIN => {
+                row_bytes.saturating_mul(MANY_SAMPLES).clamp(BLOCK_BYTES, TALL_BLOCK_BYTES)
+            }
+            _ => BLOCK_BYTES,
+        });
+        let rows = (budget / row_bytes).clamp(MAX_LANES, 1024);
         let rows = (rows / MAX_LANES * MAX_LANES).min(samples.div_ceil(groups)).max(1);
-        // Blocks of the same size, but for the last.
-        let blocks = samples.div_ceil(rows).max(1);
+        // Blocks of the same size, but for the last, and as many in each group.
+        let blocks = samples.div_ceil(rows).next_multiple_of(groups).max(1);
         let rows = samples.div_ceil(blocks).next_multiple_of(MAX_LANES).clamp(1, rows);
         let class_major =
             classes <= FEW_CLASSES || (!is_sparse && rows >= MANY_SAMPLES && classes < MOST_CLASS_MAJOR);

@@ -207,6 +207,16 @@ impl<T: Lanes, S: Simd, const N: usize> Vector<T, S, N> {
 }
 
 impl<T: Lanes, S: Simd> Vector<T, S> {
+    /// Whether `mul_add` rounds once. The compiler knows the answer.
+    #[inline(always)]
+    pub(crate) fn fuses(simd: S) -> bool {
+        let more = Self::splat(simd, T::from_f64(1.0 + T::MACHINE_EPSILON));
+        let less = Self::splat(simd, T::from_f64(1.0 - T::MACHINE_EPSILON));
+        let minus_one = Self::splat(simd, -T::ONE);
+        // 1 − ε² is rounded to 1, unless 1 is taken from it before.
+        more.mul_add(less, minus_one).first() < T::ZERO
+    }
+
     /// The register.
     #[inline(always)]
     pub(crate) fn register(self) -> T::Register<S> {

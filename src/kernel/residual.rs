@@ -170,27 +170,39 @@ impl<'a, T: Logarithm> Residual<'a, T> {
     /// order is the same at every level and the additions need not wait for one another.
     #[inline(always)]
     fn sum_losses(&mut self) -> f64 {
-        let PerSample { label_score, top, tail, total, .. } = &self.per_sample;
-        let [label_score, top, tail, total] =
-            [&**label_score, top, tail, total].map(|x| x.as_chunks::<SUMS>().0);
         let samples = self.scores.samples;
-        let mut out_losses = self.losses.as_deref_mut();
-        let mut sums = [0.0_f64; SUMS];
-        for chunk in 0..samples.div_ceil(SUMS) {
-            let (start, end) = (chunk * SUMS, samples.min((chunk + 1) * SUMS));
-            let (label_score, top, tail) = (&label_score[chunk], &top[chunk], &tail[chunk]);
-            let mut losses = [0.0; SUMS];
-            match self.target {
-                Target::Label => {
-                    for i in 0..SUMS {
-                        losses[i] = (top[i].to_f64() - label_score[i].to_f64()) + tail[i].to_f64();
-                    }
-                }
-                Target::Soft(_) => {
-                    for i in 0..SUMS {
-                        losses[i] =
-                            2.0 * label_score[i].to_f64() + total[chunk][i].to_f64() * tail[i].to_f64();
-                    }
+        let is_plain = matches!(self.target, Target::Label)
+            && self.z_loss == 0.0
+            && self.weights.is_none()
+            && self.losses.is_none();
+        let plain = if is_plain { samples / SUMS } else { 0 };
+        let mut sums = [0.0; SUMS];
+        for chunk in 0..plain {
+            self.add_losses::<true>(chunk, &mut sums);
+        }
+        for chunk in plain..samples.div_ceil(SUMS) {
+            self.add_losses::<false>(chunk, &mut sums);
+        }
+        let [a, b, c, d, e, f, g, h] = sums;
+        ((a + b) + (c + d)) + ((e + f) + (g + h))
+    }
+
+    /// Those of some samples, to a sum each. `PLAIN`: all these are samples, with labels, and no option changes a loss.
+    #[inline(always)]
+    fn add_losses<const PLAIN: bool>(&mut self, chunk: usize, sums: &mut [f64; SUMS]) {
+        let PerSample { label_score, top, tail, total, .. } = &self.per_sample;
+        let (label_score, top, tail) =
+            (chunk_of(label_score, chunk), chunk_of(top, chunk), chunk_of(tail, chunk));
+        let mut losses = [0.0; SUMS];
+        for i in 0..SUMS {
+            losses[i] = (top[i].to_f64() - label_score[i].to_f64()) + tail[i].to_f64();
+        }
+        if !PLAIN {
+            let (start, end) = (chunk * SUMS, self.scores.samples.min((chunk + 1) * SUMS));
+            if let Target::Soft(_) = self.target {
+                let total = chunk_of(total, chunk);
+                for i in 0..SUMS {
+                    losses[i] = 2.0 * label_score[i].to_f64() + total[i].to_f64() * tail[i].to_f64();
                 }
             }
             if self.z_loss != 0.0 {
@@ -204,19 +216,24 @@ impl<'a, T: Logarithm> Residual<'a, T> {
                     *loss *= weight;
                 }
             }
-            if let Some(out) = &mut out_losses {
+            if let Some(out) = &mut self.losses {
                 for (out, &loss) in out[start..end].iter_mut().zip(&losses) {
                     *out = T::from_f64(loss);
                 }
             }
-            for i in 0..SUMS {
-                // The padding of the scratch holds numbers too, but they are nobody's.
-                sums[i] += if start + i < end { losses[i] } else { 0.0 };
-            }
+            // The padding of the scratch holds numbers too, but they are nobody's.
+            losses[end - start..].fill(0.0);
         }
-        let [a, b, c, d, e, f, g, h] = sums;
-        ((a + b) + (c + d)) + ((e + f) + (g + h))
+        for i in 0..SUMS {
+            sums[i] += losses[i];
+        }
     }
+}
+
+/// Some neighbouring samples' numbers.
+#[inline(always)]
+fn chunk_of<T>(numbers: &[T], chunk: usize) -> &[T; SUMS] {
+    &numbers.as_chunks::<SUMS>().0[chunk]
 }
 
 /// Sums that take turns.
@@ -389,11 +406,13 @@ impl<T: Logarithm, const WRITES: bool> Groups<T> for LabelGroups<WRITES> {
         let infinite = infinite_rows(data, stride, classes, top);
 
         let mut rest = CompensatedSum::<T, S, N>::new(simd);
+        let minus_infinity = Vector::splat(simd, T::NEG_INFINITY);
         let mut this = zero;
         for class in 0..classes {
             let at = &mut data[class * stride..];
-            let e = exp_nonpositive(Vector::load(simd, at) - top);
-            rest.add(zero.or_else(this.equal(label), e));
+            // The label is left out: e is 0 there.
+            let e = exp_nonpositive(minus_infinity.or_else(this.equal(label), Vector::load(simd, at) - top));
+            rest.add(e);
             if WRITES {
                 e.store(at);
             }
@@ -401,11 +420,12 @@ impl<T: Logarithm, const WRITES: bool> Groups<T> for LabelGroups<WRITES> {
         }
 
         let sums = sums(top, label_score, rest.sum, *z_loss);
-        if WRITES && *want == Want::Probabilities {
-            scale_classes(data, stride, classes, sums.inverse);
-        } else if WRITES {
-            let coefficient = Vector::load(simd, &per_sample.coefficient[start..]);
-            let (scale, at_label) = label_residual(&sums, coefficient);
+        if WRITES {
+            let (scale, at_label) = if *want == Want::Probabilities {
+                (sums.inverse, sums.at_anchor * sums.inverse)
+            } else {
+                label_residual(&sums, Vector::load(simd, &per_sample.coefficient[start..]))
+            };
             let mut this = zero;
             for class in 0..classes {
                 let at = &mut data[class * stride..];
@@ -417,7 +437,9 @@ impl<T: Logarithm, const WRITES: bool> Groups<T> for LabelGroups<WRITES> {
         label_score.store(&mut per_sample.label_score[start..]);
         top.store(&mut per_sample.top[start..]);
         sums.tail.store(&mut per_sample.tail[start..]);
-        clear::<T, S, N>(&mut per_sample.tail[start..], infinite);
+        if let Some(infinite) = infinite {
+            clear(&mut per_sample.tail[start..], Vector::<T, S>::COUNT, infinite);
+        }
     }
 }
 
@@ -466,7 +488,10 @@ impl<T: Logarithm> Groups<T> for TargetGroups<'_, T> {
 
         let sums = sums(top, top, rest.sum, *z_loss);
         if *want == Want::Probabilities {
-            scale_classes(data, stride, classes, sums.inverse);
+            for class in 0..classes {
+                let at = &mut data[class * stride..];
+                (Vector::load(simd, at) * sums.inverse).store(at);
+            }
         } else if *want == Want::Residual {
             let coefficient = Vector::load(simd, &per_sample.coefficient[start..]);
             let residual = TargetResidual::new(&sums, coefficient, total.sum);
@@ -483,37 +508,25 @@ impl<T: Logarithm> Groups<T> for TargetGroups<'_, T> {
         total.sum.store(&mut per_sample.total[start..]);
         top.store(&mut per_sample.top[start..]);
         sums.tail.store(&mut per_sample.tail[start..]);
-        clear::<T, S, N>(&mut per_sample.tail[start..], infinite);
+        if let Some(infinite) = infinite {
+            clear(&mut per_sample.tail[start..], Vector::<T, S>::COUNT, infinite);
+        }
     }
 }
 
-/// Multiplies all classes of some registers of samples.
-#[inline(always)]
-fn scale_classes<T: Logarithm, S: Simd, const N: usize>(
-    data: &mut [T],
-    stride: usize,
-    classes: usize,
-    scale: Vector<T, S, N>,
-) {
-    for class in 0..classes {
-        let at = &mut data[class * stride..];
-        (Vector::load(scale.simd, at) * scale).store(at);
-    }
-}
-
-/// Of some registers of samples class by class: which have a score of +∞ and none of NaN. Their log-sum-exp is +∞, and
-/// no more is to be added to the difference between it and a score.
+/// Of some registers of samples class by class: which have a score of +∞ and none of NaN, if any. Their log-sum-exp is +∞,
+/// and no more is to be added to the difference between it and a score.
 #[inline(always)]
 fn infinite_rows<T: Logarithm, S: Simd, const N: usize>(
     data: &[T],
     stride: usize,
     classes: usize,
     top: Vector<T, S, N>,
-) -> [[bool; MAX_LANES]; N] {
-    let mut infinite = [[false; MAX_LANES]; N];
+) -> Option<[[bool; MAX_LANES]; N]> {
+    let mut infinite = None;
     for i in 0..N {
         if top.part(i).lanes().iter().fold(false, |any, &t| any | (t == T::INFINITY)) {
-            infinite[i] =
+            infinite.get_or_insert([[false; MAX_LANES]; N])[i] =
                 infinite_lanes(&data[i * Vector::<T, S>::COUNT..], stride, classes, top.part(i).lanes());
         }
     }
@@ -532,9 +545,10 @@ fn infinite_lanes<T: Logarithm>(data: &[T], stride: usize, classes: usize, top: 
 }
 
 /// Puts 0 where `which`, of the lanes of some registers.
-#[inline(always)]
-fn clear<T: Logarithm, S: Simd, const N: usize>(lanes: &mut [T], which: [[bool; MAX_LANES]; N]) {
-    for (lanes, which) in lanes.chunks_mut(Vector::<T, S>::COUNT).zip(which) {
+#[cold]
+#[inline(never)]
+fn clear<T: Logarithm, const N: usize>(lanes: &mut [T], count: usize, which: [[bool; MAX_LANES]; N]) {
+    for (lanes, which) in lanes.chunks_mut(count).zip(which) {
         for (x, _) in lanes.iter_mut().zip(which).filter(|(_, which)| *which) {
             *x = T::ZERO;
         }

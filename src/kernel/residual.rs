@@ -96,6 +96,24 @@ impl<T> PerSample<'_, T> {
             total: self.total,
         }
     }
+
+    /// The log-sum-exp of some registers of samples: top + tail, but top alone where that is infinite.
+    #[inline(always)]
+    fn keep<S: Simd, const N: usize>(
+        &mut self,
+        start: usize,
+        top: Vector<T, S, N>,
+        tail: Vector<T, S, N>,
+        infinite: Option<[[bool; MAX_LANES]; N]>,
+    ) where
+        T: Logarithm,
+    {
+        top.store(&mut self.top[start..]);
+        tail.store(&mut self.tail[start..]);
+        if let Some(infinite) = infinite {
+            clear(&mut self.tail[start..], Vector::<T, S>::COUNT, infinite);
+        }
+    }
 }
 
 /// How many numbers that is.
@@ -194,17 +212,18 @@ impl<'a, T: Logarithm> Residual<'a, T> {
         let (label_score, top, tail) =
             (chunk_of(label_score, chunk), chunk_of(top, chunk), chunk_of(tail, chunk));
         let mut losses = [0.0; SUMS];
-        for i in 0..SUMS {
-            losses[i] = (top[i].to_f64() - label_score[i].to_f64()) + tail[i].to_f64();
+        if !PLAIN && matches!(self.target, Target::Soft(_)) {
+            let total = chunk_of(total, chunk);
+            for i in 0..SUMS {
+                losses[i] = 2.0 * label_score[i].to_f64() + total[i].to_f64() * tail[i].to_f64();
+            }
+        } else {
+            for i in 0..SUMS {
+                losses[i] = (top[i].to_f64() - label_score[i].to_f64()) + tail[i].to_f64();
+            }
         }
         if !PLAIN {
             let (start, end) = (chunk * SUMS, self.scores.samples.min((chunk + 1) * SUMS));
-            if let Target::Soft(_) = self.target {
-                let total = chunk_of(total, chunk);
-                for i in 0..SUMS {
-                    losses[i] = 2.0 * label_score[i].to_f64() + total[i].to_f64() * tail[i].to_f64();
-                }
-            }
             if self.z_loss != 0.0 {
                 for i in 0..SUMS {
                     let log_sum_exp = top[i].to_f64() + tail[i].to_f64();
@@ -435,11 +454,7 @@ impl<T: Logarithm, const WRITES: bool> Groups<T> for LabelGroups<WRITES> {
             }
         }
         label_score.store(&mut per_sample.label_score[start..]);
-        top.store(&mut per_sample.top[start..]);
-        sums.tail.store(&mut per_sample.tail[start..]);
-        if let Some(infinite) = infinite {
-            clear(&mut per_sample.tail[start..], Vector::<T, S>::COUNT, infinite);
-        }
+        per_sample.keep(start, top, sums.tail, infinite);
     }
 }
 
@@ -506,11 +521,7 @@ impl<T: Logarithm> Groups<T> for TargetGroups<'_, T> {
         }
         spread.sum.store(&mut per_sample.label_score[start..]);
         total.sum.store(&mut per_sample.total[start..]);
-        top.store(&mut per_sample.top[start..]);
-        sums.tail.store(&mut per_sample.tail[start..]);
-        if let Some(infinite) = infinite {
-            clear(&mut per_sample.tail[start..], Vector::<T, S>::COUNT, infinite);
-        }
+        per_sample.keep(start, top, sums.tail, infinite);
     }
 }
 

@@ -1,6 +1,6 @@
-//! Matrix products: narrow ones on this crate's own kernels, the rest by faer. The only file that names faer's product.
+//! Matrix products: on this crate's own kernels where they are faster, else by faer. The only file that names faer's product.
 
-use crate::kernel::{MAX_LANES, Real, SimdLevel, Thin};
+use crate::kernel::{MAX_LANES, Real, SimdLevel, Thin, Wide};
 use crate::schedule::Parallelism;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
@@ -29,37 +29,61 @@ pub(crate) struct Product<'a, T> {
 impl<T: Real> Product<'_, T> {
     /// Carries it out on the caller's thread. A product over nothing is 0.
     ///
-    /// Which kernel does it follows from the shape and the strides.
+    /// Which kernel does it follows from the shape, the strides and the level.
     pub(crate) fn run(self, level: SimdLevel) {
+        if Wide::suits(&self, level) { self.run_wide(level) } else { self.run_thin(level) }
+    }
+
+    /// Carries it out on all threads, its result cut into pieces.
+    pub(crate) fn run_in_pieces(self, level: SimdLevel, parallelism: Parallelism) {
+        if Wide::suits(&self, level) {
+            let depth = match parallelism.threads() {
+                1 => 0,
+                threads => threads.next_power_of_two().ilog2() + 1,
+            };
+            // The bits are the same in any piece.
+            self.cut(parallelism, depth, 1, &|piece| piece.run_wide(level));
+        } else {
+            // Of all shapes of a piece, faer is fastest with the wide ones, but a much wider one would read B again and
+            // again.
+            self.cut(parallelism, PIECE_DEPTH, MOST_WIDE, &|piece| piece.run_thin(level));
+        }
+    }
+
+    fn run_wide(self, level: SimdLevel) {
+        match Wide::new(self) {
+            Ok(wide) => T::run_wide(wide, level),
+            Err(product) => product.run_general(),
+        }
+    }
+
+    fn run_thin(self, level: SimdLevel) {
         match Thin::new(self) {
             Thin::Dot(dot) => T::run_dot(dot, level),
             Thin::Outer(outer) => T::run_outer(outer, level),
-            Thin::Neither(Self { dst, held, a, b, .. }) => {
-                let accum = match held {
-                    Destination::Replace => Accum::Replace,
-                    Destination::Add => Accum::Add,
-                };
-                matmul(dst, accum, a, b, T::ONE, Par::Seq);
-            }
+            Thin::Neither(product) => product.run_general(),
         }
     }
 
-    /// Carries it out on all threads, its result cut into pieces that do not depend on who runs them. Of all shapes of a
-    /// piece, faer is fastest with the wide ones, but a much wider one would read B again and again.
-    pub(crate) fn run_in_pieces(self, level: SimdLevel, parallelism: Parallelism) {
-        self.cut(level, parallelism, PIECE_DEPTH);
+    fn run_general(self) {
+        let accum = match self.held {
+            Destination::Replace => Accum::Replace,
+            Destination::Add => Accum::Add,
+        };
+        matmul(self.dst, accum, self.a, self.b, T::ONE, Par::Seq);
     }
 
-    fn cut(self, level: SimdLevel, parallelism: Parallelism, depth: u32) {
+    /// Cuts it in two, so many times, across its rows where it has up to so many columns a row, and runs the pieces.
+    fn cut(self, parallelism: Parallelism, times: u32, most_columns: usize, run: &(impl Fn(Self) + Sync)) {
         let (rows, cols) = self.dst.shape();
-        if depth == 0 || rows * cols * self.a.ncols() < PIECE_WORK {
-            return self.run(level);
+        if times == 0 || rows * cols * self.a.ncols() < PIECE_WORK {
+            return run(self);
         }
         let Self { dst, held, a, b, is_cold, .. } = self;
-        let again = |dst: MatMut<'_, T>, a: MatRef<'_, T>, b: MatRef<'_, T>| {
-            Product { dst, held, a, b, is_cold, next: None }.cut(level, parallelism, depth - 1);
+        let again = |dst, a, b| {
+            Product { dst, held, a, b, is_cold, next: None }.cut(parallelism, times - 1, most_columns, run);
         };
-        if cols <= WIDE * rows {
+        if cols <= most_columns * rows {
             let half = (rows / 2).next_multiple_of(MAX_LANES).min(rows);
             let (dst_0, dst_1) = dst.split_at_row_mut(half);
             let (a_0, a_1) = a.split_at_row(half);
@@ -73,10 +97,18 @@ impl<T: Real> Product<'_, T> {
     }
 }
 
-/// Columns a row up to which it is the rows that are split.
-const WIDE: usize = 4;
+impl<T> Product<'_, T> {
+    /// Its transpose: Bᵀ·Aᵀ.
+    pub(crate) fn transposed(self) -> Self {
+        let Self { dst, held, a, b, .. } = self;
+        Self { dst: dst.transpose_mut(), held, a: b.transpose(), b: a.transpose(), is_cold: false, next: None }
+    }
+}
 
-/// A product is split in two this often.
+/// Columns a row up to which it is the rows that are split, of a general product.
+const MOST_WIDE: usize = 4;
+
+/// A general product is split in two this often.
 const PIECE_DEPTH: u32 = 3;
 
 /// Multiply-adds below which a product is not split further.

@@ -13,12 +13,21 @@ pub(super) type Lines<'a, T> = MatRef<'a, T, usize, usize, ContiguousFwd>;
 /// Bytes of a cache line.
 pub(super) const CACHE_LINE: usize = 64;
 
-/// Asks for the cache line of x, without waiting for it.
+/// Asks for the cache line of x, to the second-level cache, without waiting for it.
 #[inline(always)]
 pub(super) fn prefetch<T>(x: &T) {
     #[cfg(target_arch = "x86_64")]
     if let Some(sse) = pulp::core_arch::x86::Sse::try_new() {
         sse._mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T1 }>(core::ptr::from_ref(x).cast());
+    }
+}
+
+/// The same, to the first-level cache.
+#[inline(always)]
+pub(super) fn prefetch_near<T>(x: &T) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(sse) = pulp::core_arch::x86::Sse::try_new() {
+        sse._mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(core::ptr::from_ref(x).cast());
     }
 }
 

@@ -11,6 +11,7 @@ use super::sparse::{SparseGradient, SparseScores};
 use super::tanh::Tangent;
 use super::thin::{Dot, Outer};
 use super::transform::{Multiply, Transform};
+use super::wide::Wide;
 #[cfg(feature = "half")]
 use super::widen::Widen;
 use crate::{Error, Targets};
@@ -69,6 +70,18 @@ impl SimdLevel {
             Some(Self::best()),
         ];
         levels.into_iter().flatten()
+    }
+
+    /// Whether its registers have 512 bits, and there are 32 of them.
+    pub(super) fn has_widest_registers(self) -> bool {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Kind::Native(arch) => matches!(arch, Arch::V4(_)),
+            #[cfg(not(target_arch = "x86_64"))]
+            Kind::Native(_) => false,
+            #[cfg(feature = "emulated")]
+            Kind::Emulated => true,
+        }
     }
 
     /// Runs a kernel, compiled for this level. Only [`Kernels`] calls it.
@@ -198,6 +211,7 @@ kernels!(
     run_column_sums(ColumnSums) -> (),
     run_dot(Dot) -> (),
     run_outer(Outer) -> (),
+    run_wide(Wide) -> (),
     run_sparse_scores(SparseScores) -> (),
     run_sparse_gradient(SparseGradient) -> (),
     #[cfg(feature = "half")]

@@ -17,6 +17,7 @@ mod sparse;
 mod tanh;
 mod thin;
 mod transform;
+mod wide;
 #[cfg(feature = "half")]
 mod widen;
 
@@ -29,6 +30,7 @@ pub(crate) use residual::{Layout, NO_LABEL, PER_SAMPLE, PerSample, Residual, Sco
 pub(crate) use sparse::{Sparse, SparseGradient, SparseScores};
 pub(crate) use thin::{THIN, Thin};
 pub(crate) use transform::{Multiply, SoftCap, Transform};
+pub(crate) use wide::Wide;
 #[cfg(feature = "half")]
 pub(crate) use widen::{Narrow, Widen};
 

@@ -25,7 +25,7 @@ pub(crate) const THIN: usize = 32;
 const OUTER_ROWS: usize = 32;
 
 /// A matrix of contiguous columns.
-type LinesMut<'a, T> = MatMut<'a, T, usize, usize, ContiguousFwd>;
+pub(super) type LinesMut<'a, T> = MatMut<'a, T, usize, usize, ContiguousFwd>;
 
 /// A product whose A has contiguous rows, and B and the result contiguous columns.
 pub(crate) struct Dot<'a, T> {
@@ -96,7 +96,7 @@ impl<T: Lanes> WithSimd for Outer<'_, T> {
 
 /// A matrix whose columns are known to be contiguous, as one of that type.
 #[inline(always)]
-fn lines_mut<T>(x: MatMut<'_, T>) -> LinesMut<'_, T> {
+pub(super) fn lines_mut<T>(x: MatMut<'_, T>) -> LinesMut<'_, T> {
     match x.try_as_col_major_mut() {
         Some(x) => x,
         None => unreachable!("the stride was looked at"),

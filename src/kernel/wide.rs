@@ -1,0 +1,380 @@
+//! A·B where B has many columns, on registers of 512 bits.
+//!
+//! The blocking is that of Goto and van de Geijn ("Anatomy of High-Performance Matrix Multiplication", ACM Transactions on
+//! Mathematical Software 34(3), 2008). A panel of A, which the second-level cache holds, is copied into the order in which
+//! it is read: strips of two registers of rows, one depth after the other. Then come the columns of B, a few at a time,
+//! copied to where the first-level cache keeps them. Each strip passes by these, and a tile of registers × columns of the
+//! result adds up.
+//!
+//! A number of the result is a chain of multiply-adds for each stretch of the depth, and these are added in their order: its
+//! bits do not depend on the pieces that the result is cut into.
+
+use super::ahead::{CACHE_LINE, Lines, prefetch, prefetch_near};
+use super::lanes::{Lanes, MAX_LANES, Vector};
+use super::level::SimdLevel;
+use super::thin::{LinesMut, lines_mut};
+use crate::gemm::{Destination, Product};
+use core::cell::Cell;
+use core::ops::Range;
+use faer::MatRef;
+use pulp::{Simd, WithSimd, bytemuck};
+
+/// Bytes of a panel: half of a second-level cache of 2 MiB.
+const PANEL_BYTES: usize = 1 << 20;
+
+/// Bytes of a stretch of a column of B, and of a panel's row.
+const STRETCH_BYTES: usize = 1 << 10;
+
+/// Registers of a strip.
+const STRIP: usize = 2;
+
+/// Columns of a tile.
+const COLUMNS: usize = 12;
+
+/// Columns of a tile where fewer than [`COLUMNS`] are left.
+const LAST_COLUMNS: usize = 4;
+
+/// Rows and columns that are transposed at a time.
+const BLOCK: usize = 8;
+
+/// Columns between what is copied and what is asked for.
+const COLUMNS_AHEAD: usize = 16;
+
+/// Depths between a tile's multiply-adds and what it asks for of the strip.
+const AHEAD: usize = 4;
+
+/// Bytes of the matrices of a product up to which a general kernel is faster.
+const CACHED_BYTES: usize = 2 << 20;
+
+/// Fewest rows of a result: each uses all that is copied of B.
+const FEWEST_ROWS: usize = 256;
+
+/// Fewest columns of a result: each uses all that is copied of A, line by line or number by number.
+const FEWEST_COLUMNS: (usize, usize) = (64, 256);
+
+/// Least depth: after each stretch the result is written.
+const LEAST_DEPTH: usize = 128;
+
+thread_local! {
+    /// Room for a panel.
+    static ROOM: Cell<Vec<f64>> = const { Cell::new(Vec::new()) };
+}
+
+/// A matrix by its contiguous lines.
+#[derive(Clone, Copy)]
+enum By<'a, T> {
+    Columns(Lines<'a, T>),
+    /// The columns of the transpose.
+    Rows(Lines<'a, T>),
+}
+
+impl<'a, T> By<'a, T> {
+    fn new(x: MatRef<'a, T>) -> Option<Self> {
+        let columns = x.try_as_col_major().map(Self::Columns);
+        columns.or_else(|| x.transpose().try_as_col_major().map(Self::Rows))
+    }
+
+    #[inline(always)]
+    fn part(self, rows: Range<usize>, columns: Range<usize>) -> Self {
+        let part = |x: Lines<'a, T>, rows: Range<usize>, columns: Range<usize>| {
+            x.subrows(rows.start, rows.len()).subcols(columns.start, columns.len())
+        };
+        match self {
+            Self::Columns(x) => Self::Columns(part(x, rows, columns)),
+            Self::Rows(x) => Self::Rows(part(x, columns, rows)),
+        }
+    }
+}
+
+/// A product of matrices that have contiguous lines.
+pub(crate) struct Wide<'a, T> {
+    /// By its columns.
+    dst: LinesMut<'a, T>,
+    held: Destination,
+    a: By<'a, T>,
+    b: By<'a, T>,
+    depth: usize,
+}
+
+impl<'a, T: Lanes> Wide<'a, T> {
+    /// Whether this kernel is faster than a general one, which is best at what a cache holds. That follows from the shape,
+    /// the strides and the level.
+    pub(crate) fn suits(product: &Product<'_, T>, level: SimdLevel) -> bool {
+        let (dst, a, b) = (product.dst.as_ref(), product.a, product.b);
+        let (dst, a, b) = match dst.row_stride() {
+            1 => (dst, a, b),
+            _ => (dst.transpose(), b.transpose(), a.transpose()),
+        };
+        let (rows, columns, depth) = (dst.nrows(), dst.ncols(), a.ncols());
+        let numbers = rows.saturating_mul(depth).saturating_add(columns.saturating_mul(rows.saturating_add(depth)));
+        let fewest_columns = if a.row_stride() == 1 { FEWEST_COLUMNS.0 } else { FEWEST_COLUMNS.1 };
+        level.has_widest_registers()
+            && numbers.saturating_mul(size_of::<T>()) >= CACHED_BYTES
+            && rows >= FEWEST_ROWS
+            && depth >= LEAST_DEPTH
+            && columns >= fewest_columns
+            && dst.row_stride() == 1
+            && By::new(a).is_some()
+            && By::new(b).is_some()
+    }
+
+    /// A product whose matrices have contiguous lines; any other comes back.
+    pub(crate) fn new(product: Product<'a, T>) -> Result<Self, Product<'a, T>> {
+        let product = if product.dst.row_stride() == 1 { product } else { product.transposed() };
+        match (By::new(product.a), By::new(product.b)) {
+            (Some(a), Some(b)) if product.dst.row_stride() == 1 => {
+                Ok(Self { depth: product.a.ncols(), dst: lines_mut(product.dst), held: product.held, a, b })
+            }
+            _ => Err(product),
+        }
+    }
+}
+
+impl<T: Lanes> WithSimd for Wide<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let mut room = ROOM.take();
+        let len = PANEL_BYTES / size_of::<f64>();
+        room.resize(len + MAX_LANES, 0.0);
+        let start = room.as_ptr().align_offset(CACHE_LINE).min(MAX_LANES);
+        let panel = bytemuck::cast_slice_mut(&mut room[start..][..len]);
+        match size_of::<T>() {
+            4 => wide::<T, S, { STRETCH_BYTES / 4 }>(simd, self, panel),
+            _ => wide::<T, S, { STRETCH_BYTES / 8 }>(simd, self, panel),
+        }
+        ROOM.set(room);
+    }
+}
+
+#[inline(always)]
+fn wide<T: Lanes, S: Simd, const STRETCH: usize>(simd: S, product: Wide<'_, T>, room: &mut [T]) {
+    let Wide { mut dst, held, a, b, depth } = product;
+    let (rows, columns, lanes) = (dst.nrows(), dst.ncols(), Vector::<T, S>::COUNT);
+    let mut near = [[T::ZERO; COLUMNS]; STRETCH];
+    let stretches = depth.div_ceil(STRETCH);
+    let panels = rows.div_ceil(PANEL_BYTES / STRETCH_BYTES);
+    let most = rows.div_ceil(panels).next_multiple_of(STRIP * lanes);
+    for stretch in 0..stretches {
+        let depths = depth * stretch / stretches..depth * (stretch + 1) / stretches;
+        let held = if stretch > 0 { Destination::Add } else { held };
+        let b = b.part(depths.clone(), 0..columns);
+        for start in (0..rows).step_by(most) {
+            let height = most.min(rows - start);
+            let panel = &mut room[..height.next_multiple_of(lanes) * depths.len()];
+            pack(simd, a.part(start..start + height, depths.clone()), height, panel);
+            let mut dst = dst.as_mut().subrows_mut(start, height);
+            let mut first = 0;
+            while first < columns {
+                macro_rules! tiles {
+                    ($most:ident) => {{
+                        let count = $most.min(columns - first);
+                        let dst = dst.as_mut().subcols_mut(first, count);
+                        self::columns::<T, S, STRETCH, $most>(simd, dst, held, panel, b, first, &mut near);
+                        first += count;
+                    }};
+                }
+                if columns - first >= COLUMNS { tiles!(COLUMNS) } else { tiles!(LAST_COLUMNS) }
+            }
+        }
+    }
+}
+
+/// Copies some rows of A, strip by strip, the last to whole registers of rows.
+#[inline(always)]
+fn pack<T: Lanes, S: Simd>(simd: S, a: By<'_, T>, rows: usize, panel: &mut [T]) {
+    let lanes = Vector::<T, S>::COUNT;
+    let width = STRIP * lanes;
+    let depth = panel.len() / rows.next_multiple_of(lanes);
+    for (strip, start) in panel.chunks_mut(width * depth).zip((0..rows).step_by(width)) {
+        let a = a.part(start..rows.min(start + width), 0..depth);
+        if strip.len() == width * depth {
+            pack_strip::<T, S, STRIP>(simd, a, strip);
+        } else {
+            pack_strip::<T, S, 1>(simd, a, strip);
+        }
+    }
+}
+
+#[inline(always)]
+fn pack_strip<T: Lanes, S: Simd, const REGISTERS: usize>(simd: S, a: By<'_, T>, strip: &mut [T]) {
+    let lanes = Vector::<T, S>::COUNT;
+    match a {
+        By::Columns(columns) => {
+            let strip = T::split_mut::<S>(strip).0.as_chunks_mut::<REGISTERS>().0;
+            let is_whole = columns.nrows() == REGISTERS * lanes;
+            for (t, out) in strip.iter_mut().enumerate() {
+                if t + COLUMNS_AHEAD < columns.ncols() {
+                    let soon = columns.col(t + COLUMNS_AHEAD).as_slice();
+                    soon.iter().step_by(CACHE_LINE / size_of::<T>()).for_each(prefetch);
+                }
+                let column = columns.col(t).as_slice();
+                if is_whole {
+                    *out = Vector::<T, S, REGISTERS>::load(simd, column).registers;
+                } else {
+                    let parts = column.chunks(lanes);
+                    out.iter_mut().zip(parts).for_each(
+                        #[inline(always)]
+                        |(out, part)| *out = Vector::<T, S>::load_padded(simd, part, T::ZERO).register(),
+                    );
+                }
+            }
+        }
+        By::Rows(rows) => {
+            let (width, depth, last) = (REGISTERS * lanes, rows.nrows(), rows.ncols() - 1);
+            let whole = depth / BLOCK;
+            for first in (0..width).step_by(BLOCK) {
+                // The last row again in place of those that complete a register: nothing reads what becomes of it.
+                let lines: [&[T]; BLOCK] = core::array::from_fn(
+                    #[inline(always)]
+                    |i| rows.col((first + i).min(last)).as_slice(),
+                );
+                for (block, out) in strip.chunks_exact_mut(BLOCK * width).enumerate() {
+                    let lines: [&[T; BLOCK]; BLOCK] = core::array::from_fn(
+                        #[inline(always)]
+                        |i| &lines[i].as_chunks().0[block],
+                    );
+                    for t in 0..BLOCK {
+                        let out = &mut out[t * width + first..][..BLOCK];
+                        for i in 0..BLOCK {
+                            out[i] = lines[i][t];
+                        }
+                    }
+                }
+                for t in whole * BLOCK..depth {
+                    for i in 0..BLOCK {
+                        strip[t * width + first + i] = lines[i][t];
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Some columns of the result: those of B are copied near, then every strip passes by.
+#[inline(always)]
+fn columns<T: Lanes, S: Simd, const STRETCH: usize, const TILE: usize>(
+    simd: S,
+    dst: LinesMut<'_, T>,
+    held: Destination,
+    panel: &[T],
+    b: By<'_, T>,
+    first: usize,
+    near: &mut [[T; COLUMNS]; STRETCH],
+) {
+    match b {
+        By::Rows(rows) => {
+            for (near, t) in near.iter_mut().zip(0..rows.ncols()) {
+                let row = &rows.col(t).as_slice()[first..];
+                match row.first_chunk::<TILE>() {
+                    Some(row) => near[..TILE].copy_from_slice(row),
+                    None => near.iter_mut().zip(row).for_each(|(near, &x)| *near = x),
+                }
+                // The next tile's.
+                row.get(2 * TILE - 1).into_iter().for_each(prefetch);
+            }
+            strips::<T, S, STRETCH, TILE, true>(simd, dst, held, panel, rows.ncols(), near);
+        }
+        By::Columns(columns) => {
+            for (near, c) in near.as_flattened_mut().chunks_exact_mut(STRETCH).zip(first..first + dst.ncols()) {
+                near[..columns.nrows()].copy_from_slice(columns.col(c).as_slice());
+            }
+            strips::<T, S, STRETCH, TILE, false>(simd, dst, held, panel, columns.nrows(), near);
+        }
+    }
+}
+
+/// Every strip of a panel, times the numbers near, which lie depth by depth or column by column.
+///
+/// A function of its own, so that what other loops keep in registers takes none of those for the sums.
+#[inline(never)]
+fn strips<T: Lanes, S: Simd, const STRETCH: usize, const TILE: usize, const BY_DEPTH: bool>(
+    simd: S,
+    mut dst: LinesMut<'_, T>,
+    held: Destination,
+    panel: &[T],
+    depth: usize,
+    near: &[[T; COLUMNS]; STRETCH],
+) {
+    let (rows, lanes) = (dst.nrows(), Vector::<T, S>::COUNT);
+    let width = STRIP * lanes;
+    simd.vectorize(
+        #[inline(always)]
+        || {
+            for (strip, start) in panel.chunks(width * depth).zip((0..rows).step_by(width)) {
+                let dst = dst.as_mut().subrows_mut(start, width.min(rows - start));
+                if strip.len() == width * depth {
+                    tile::<T, S, STRETCH, STRIP, TILE, BY_DEPTH>(simd, dst, held, strip, depth, near);
+                } else {
+                    tile::<T, S, STRETCH, 1, TILE, BY_DEPTH>(simd, dst, held, strip, depth, near);
+                }
+            }
+        },
+    );
+}
+
+/// REGISTERS × TILE of the result, or less at its edges: the sum over the depth of the rows of a strip times the numbers
+/// near.
+#[inline(always)]
+fn tile<
+    T: Lanes,
+    S: Simd,
+    const STRETCH: usize,
+    const REGISTERS: usize,
+    const TILE: usize,
+    const BY_DEPTH: bool,
+>(
+    simd: S,
+    mut dst: LinesMut<'_, T>,
+    held: Destination,
+    strip: &[T],
+    depth: usize,
+    near: &[[T; COLUMNS]; STRETCH],
+) {
+    let lanes = Vector::<T, S>::COUNT;
+    let (rows, columns) = (dst.nrows(), dst.ncols());
+    for c in 0..columns {
+        dst.as_ref().col(c).as_slice().iter().step_by(CACHE_LINE / size_of::<T>()).for_each(prefetch);
+    }
+    let strip = &T::split::<S>(strip).0.as_chunks::<REGISTERS>().0[..depth];
+    let near = near.as_flattened();
+    assert!(depth <= STRETCH);
+    let mut sums = [[Vector::<T, S>::splat(simd, T::ZERO); TILE]; REGISTERS];
+    for t in 0..depth {
+        if let Some(soon) = strip.get(t + AHEAD) {
+            soon.iter().for_each(prefetch_near);
+        }
+        for c in 0..TILE {
+            let y = Vector::splat(simd, if BY_DEPTH { near[t * COLUMNS + c] } else { near[c * STRETCH + t] });
+            for i in 0..REGISTERS {
+                sums[i][c] = Vector::of(simd, [strip[t][i]]).mul_add(y, sums[i][c]);
+            }
+        }
+    }
+    if rows == REGISTERS * lanes && columns == TILE {
+        for c in 0..TILE {
+            let out = dst.as_mut().col_mut(c).as_slice_mut();
+            for i in 0..REGISTERS {
+                let out = &mut out[i * lanes..];
+                let sum = if held == Destination::Add { Vector::load(simd, out) + sums[i][c] } else { sums[i][c] };
+                sum.store(out);
+            }
+        }
+        return;
+    }
+    let mut results = [[[T::ZERO; MAX_LANES]; TILE]; REGISTERS];
+    for c in 0..TILE {
+        for i in 0..REGISTERS {
+            sums[i][c].store(&mut results[i][c]);
+        }
+    }
+    for c in 0..columns {
+        let out = dst.as_mut().col_mut(c).as_slice_mut();
+        for (out, results) in out.chunks_mut(lanes).zip(&results) {
+            for (out, &x) in out.iter_mut().zip(&results[c]) {
+                *out = if held == Destination::Add { *out + x } else { x };
+            }
+        }
+    }
+}

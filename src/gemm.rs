@@ -37,12 +37,10 @@ impl<T: Real> Product<'_, T> {
     /// Carries it out on all threads, its result cut into pieces.
     pub(crate) fn run_in_pieces(self, level: SimdLevel, parallelism: Parallelism) {
         if Wide::suits(&self, level) {
-            let depth = match parallelism.threads() {
-                1 => 0,
-                threads => threads.next_power_of_two().ilog2() + 1,
-            };
-            // The bits are the same in any piece.
-            self.cut(parallelism, depth, 1, &|piece| piece.run_wide(level));
+            // Of any piece the bits are the same, and the fewer there are, the less is copied.
+            let threads = parallelism.threads();
+            let times = threads.next_power_of_two().ilog2() + if threads.is_power_of_two() { 0 } else { 2 };
+            self.cut(parallelism, times, 1, &|piece| piece.run_wide(level));
         } else {
             // Of all shapes of a piece, faer is fastest with the wide ones, but a much wider one would read B again and
             // again.
@@ -101,7 +99,14 @@ impl<T> Product<'_, T> {
     /// Its transpose: Bᵀ·Aᵀ.
     pub(crate) fn transposed(self) -> Self {
         let Self { dst, held, a, b, .. } = self;
-        Self { dst: dst.transpose_mut(), held, a: b.transpose(), b: a.transpose(), is_cold: false, next: None }
+        Self {
+            dst: dst.transpose_mut(),
+            held,
+            a: b.transpose(),
+            b: a.transpose(),
+            is_cold: false,
+            next: None,
+        }
     }
 }
 

@@ -17,12 +17,13 @@ use support::{Everything, Float, PARALLELISMS, Problem};
 static COUNTED: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 /// One shape for each way to cut up an evaluation.
-const SHAPES: [(&str, (usize, usize, usize)); 5] = [
+const SHAPES: [(&str, (usize, usize, usize)); 6] = [
     ("nothing to share", (50, 4, 3)),
     ("one partial gradient, lanes across classes", (40, 5, 150)),
     ("many partial gradients", (24_000, 16, 4)),
     ("pieces of products, lanes across samples", (401, 65, 101)),
     ("pieces of products and of the softmax", (256, 33, 333)),
+    ("pieces of wide products", (263, 1100, 391)),
 ];
 
 /// Calls before the counted ones.
@@ -48,7 +49,7 @@ fn every_entry_point<T: Float>(pool: &ThreadPool) {
         let mut gradient = Mat::<T>::zeros(n, k);
         let mut probabilities = Mat::<T>::zeros(m, k);
         let (mut losses, mut labels) = (vec![T::of(0.0); m], vec![0; m]);
-        // A thread's first matrix product reserves faer's packing buffer, and who takes part in a call is up to chance.
+        // A thread's first matrix product reserves a packing buffer, and who takes part in a call is up to chance.
         let serial = Objective::default().parallelism(Parallelism::Serial);
         pool.broadcast(|_| Everything::of(&serial, &problem.batch(true), x, theta, &mut Workspace::new()));
         let mut workspace = Workspace::new();

@@ -20,7 +20,7 @@ for_each_float!(
 );
 
 /// One shape for each way to cut up an evaluation.
-const SHAPES: [(&str, (usize, usize, usize)); 7] = [
+const SHAPES: [(&str, (usize, usize, usize)); 8] = [
     ("nothing to share", (50, 4, 3)),
     ("one partial gradient, many blocks", (5000, 3, 2)),
     ("many partial gradients", (30_000, 16, 4)),
@@ -28,6 +28,7 @@ const SHAPES: [(&str, (usize, usize, usize)); 7] = [
     ("pieces of products, lanes across samples", (601, 131, 101)),
     ("pieces of products, lanes across classes", (300, 65, 333)),
     ("pieces of products and of the softmax", (130, 33, 1201)),
+    ("pieces of wide products", (263, 1100, 391)),
 ];
 
 static POOLS: LazyLock<Vec<ThreadPool>> = LazyLock::new(|| {

@@ -17,6 +17,7 @@ for_each_float!(
     every_schedule,
     layouts,
     narrow_products,
+    wide_products,
     repeated_and_overlapping_features,
     label_types,
     mean_does_not_depend_on_the_scale_of_the_weights,
@@ -166,6 +167,42 @@ fn narrow_products<T: Float>() {
                 let theta = problem.theta.as_ref();
                 let found = Everything::of(&objective, &batch, x.view(), theta, &mut Workspace::new());
                 expected.check(&found, &|| format!("{m}×{n}×{k}, {layout:?}, {level:?}"));
+            }
+        }
+    }
+}
+
+/// So many features and classes, at numbers that no tile divides, that the products go to the kernel for wide ones where a
+/// level has it: with each matrix by its rows and by its columns, the input gradient too.
+fn wide_products<T: Float>() {
+    let (m, n, k) = (263, 1100, 391);
+    let problem = Problem::<T>::random(m, n, k);
+    let expected = Expected::of(&problem, true);
+    let by_columns_and_rows = [Layout::ALL[2], Layout::ALL[3]];
+    for (x_layout, theta_layout) in
+        by_columns_and_rows.into_iter().flat_map(|x| by_columns_and_rows.map(|theta| (x, theta)))
+    {
+        let x = Laid::new(problem.x.as_ref(), x_layout);
+        let theta = Laid::new(problem.theta.as_ref(), theta_layout);
+        let batch = Batch::new(x.view(), &problem.labels).unwrap();
+        let batch = batch.with_sample_weights(&problem.weights).unwrap();
+        for layout in by_columns_and_rows {
+            let mut first: Option<Mat<T>> = None;
+            for level in levels() {
+                let what = || format!("{x_layout:?}, {theta_layout:?}, {layout:?}, {level:?}");
+                let objective = Objective::default().simd_level(level).parallelism(Parallelism::Serial);
+                let (mut gradient, mut input) = (Laid::nan(n, k, layout), Laid::nan(m, n, layout));
+                let workspace = &mut Workspace::new();
+                let (gradient_out, input_out) = (gradient.view_mut(), input.view_mut());
+                objective
+                    .loss_and_gradients(&batch, theta.view(), gradient_out, input_out, workspace)
+                    .unwrap();
+                expected.check_gradient(gradient.view(), &what);
+                assert!(gradient.outside_untouched() && input.outside_untouched(), "{}", what());
+                // The first level has no kernel of its own for wide products.
+                let scalar = first.get_or_insert_with(|| input.view().to_owned());
+                let difference = (&*scalar - input.view()).norm_max();
+                assert!(difference <= scalar.norm_max() * T::of(4096.0 * T::EPSILON), "{}", what());
             }
         }
     }

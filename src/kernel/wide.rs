@@ -106,7 +106,8 @@ impl<'a, T: Lanes> Wide<'a, T> {
             _ => (dst.transpose(), b.transpose(), a.transpose()),
         };
         let (rows, columns, depth) = (dst.nrows(), dst.ncols(), a.ncols());
-        let numbers = rows.saturating_mul(depth).saturating_add(columns.saturating_mul(rows.saturating_add(depth)));
+        let numbers =
+            rows.saturating_mul(depth).saturating_add(columns.saturating_mul(rows.saturating_add(depth)));
         let fewest_columns = if a.row_stride() == 1 { FEWEST_COLUMNS.0 } else { FEWEST_COLUMNS.1 };
         level.has_widest_registers()
             && numbers.saturating_mul(size_of::<T>()) >= CACHED_BYTES
@@ -277,7 +278,8 @@ fn columns<T: Lanes, S: Simd, const STRETCH: usize, const TILE: usize>(
             strips::<T, S, STRETCH, TILE, true>(simd, dst, held, panel, rows.ncols(), near);
         }
         By::Columns(columns) => {
-            for (near, c) in near.as_flattened_mut().chunks_exact_mut(STRETCH).zip(first..first + dst.ncols()) {
+            for (near, c) in near.as_flattened_mut().chunks_exact_mut(STRETCH).zip(first..first + dst.ncols())
+            {
                 near[..columns.nrows()].copy_from_slice(columns.col(c).as_slice());
             }
             strips::<T, S, STRETCH, TILE, false>(simd, dst, held, panel, columns.nrows(), near);
@@ -357,7 +359,8 @@ fn tile<
             let out = dst.as_mut().col_mut(c).as_slice_mut();
             for i in 0..REGISTERS {
                 let out = &mut out[i * lanes..];
-                let sum = if held == Destination::Add { Vector::load(simd, out) + sums[i][c] } else { sums[i][c] };
+                let sum =
+                    if held == Destination::Add { Vector::load(simd, out) + sums[i][c] } else { sums[i][c] };
                 sum.store(out);
             }
         }

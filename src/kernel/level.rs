@@ -11,7 +11,7 @@ use super::sparse::{SparseGradient, SparseScores};
 use super::tanh::Tangent;
 use super::thin::{Dot, Outer};
 use super::transform::{Multiply, Transform};
-use super::wide::Wide;
+use super::wide::{IsWidest, Wide};
 #[cfg(feature = "half")]
 use super::widen::Widen;
 use crate::{Error, Targets};
@@ -72,16 +72,9 @@ impl SimdLevel {
         levels.into_iter().flatten()
     }
 
-    /// Whether its registers have 512 bits, and there are 32 of them.
-    pub(super) fn has_widest_registers(self) -> bool {
-        match self.0 {
-            #[cfg(target_arch = "x86_64")]
-            Kind::Native(arch) => matches!(arch, Arch::V4(_)),
-            #[cfg(not(target_arch = "x86_64"))]
-            Kind::Native(_) => false,
-            #[cfg(feature = "emulated")]
-            Kind::Emulated => true,
-        }
+    /// Whether the kernel for wide products is made for it.
+    pub(super) fn is_widest(self) -> bool {
+        self.dispatch(IsWidest)
     }
 
     /// Runs a kernel, compiled for this level. Only [`Kernels`] calls it.

@@ -34,14 +34,14 @@ const COLUMNS: usize = 12;
 /// Columns of a tile where fewer than [`COLUMNS`] are left.
 const LAST_COLUMNS: usize = 4;
 
-/// Rows and columns that are transposed at a time.
-const BLOCK: usize = 8;
+/// Rows, and columns, of the squares that are transposed.
+const SQUARE: usize = 8;
 
-/// Columns between what is copied and what is asked for.
+/// Columns of A from one that is copied to one that is asked for.
 const COLUMNS_AHEAD: usize = 16;
 
-/// Depths between a tile's multiply-adds and what it asks for of the strip.
-const AHEAD: usize = 4;
+/// Depths of a strip from one that is multiplied to one that is asked for.
+const DEPTHS_AHEAD: usize = 4;
 
 /// Bytes of the matrices of a product up to which a general kernel is faster.
 const CACHED_BYTES: usize = 2 << 20;
@@ -109,7 +109,7 @@ impl<'a, T: Lanes> Wide<'a, T> {
         let numbers =
             rows.saturating_mul(depth).saturating_add(columns.saturating_mul(rows.saturating_add(depth)));
         let fewest_columns = if a.row_stride() == 1 { FEWEST_COLUMNS.0 } else { FEWEST_COLUMNS.1 };
-        level.has_widest_registers()
+        level.is_widest()
             && numbers.saturating_mul(size_of::<T>()) >= CACHED_BYTES
             && rows >= FEWEST_ROWS
             && depth >= LEAST_DEPTH
@@ -120,6 +120,7 @@ impl<'a, T: Lanes> Wide<'a, T> {
     }
 
     /// A product whose matrices have contiguous lines; any other comes back.
+    #[expect(clippy::result_large_err, reason = "it is the product, to be carried out by another kernel")]
     pub(crate) fn new(product: Product<'a, T>) -> Result<Self, Product<'a, T>> {
         let product = if product.dst.row_stride() == 1 { product } else { product.transposed() };
         match (By::new(product.a), By::new(product.b)) {
@@ -131,21 +132,42 @@ impl<'a, T: Lanes> Wide<'a, T> {
     }
 }
 
+/// Whether a level has registers of 512 bits, or what looks like them.
+const fn is_widest<S: Simd>() -> bool {
+    size_of::<S::f64s>() == 64
+}
+
+/// Asks a level that.
+pub(super) struct IsWidest;
+
+impl WithSimd for IsWidest {
+    type Output = bool;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> bool {
+        is_widest::<S>()
+    }
+}
+
 impl<T: Lanes> WithSimd for Wide<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let mut room = ROOM.take();
-        let len = PANEL_BYTES / size_of::<f64>();
-        room.resize(len + MAX_LANES, 0.0);
-        let start = room.as_ptr().align_offset(CACHE_LINE).min(MAX_LANES);
-        let panel = bytemuck::cast_slice_mut(&mut room[start..][..len]);
-        match size_of::<T>() {
-            4 => wide::<T, S, { STRETCH_BYTES / 4 }>(simd, self, panel),
-            _ => wide::<T, S, { STRETCH_BYTES / 8 }>(simd, self, panel),
+        debug_assert!(is_widest::<S>());
+        // For no other level is it worth being compiled.
+        if const { is_widest::<S>() } {
+            let mut room = ROOM.take();
+            let len = PANEL_BYTES / size_of::<f64>();
+            room.resize(len + MAX_LANES, 0.0);
+            let start = room.as_ptr().align_offset(CACHE_LINE).min(MAX_LANES);
+            let panel = bytemuck::cast_slice_mut(&mut room[start..][..len]);
+            match size_of::<T>() {
+                4 => wide::<T, S, { STRETCH_BYTES / 4 }>(simd, self, panel),
+                _ => wide::<T, S, { STRETCH_BYTES / 8 }>(simd, self, panel),
+            }
+            ROOM.set(room);
         }
-        ROOM.set(room);
     }
 }
 
@@ -189,65 +211,62 @@ fn pack<T: Lanes, S: Simd>(simd: S, a: By<'_, T>, rows: usize, panel: &mut [T]) 
     let width = STRIP * lanes;
     let depth = panel.len() / rows.next_multiple_of(lanes);
     for (strip, start) in panel.chunks_mut(width * depth).zip((0..rows).step_by(width)) {
-        let a = a.part(start..rows.min(start + width), 0..depth);
-        if strip.len() == width * depth {
-            pack_strip::<T, S, STRIP>(simd, a, strip);
-        } else {
-            pack_strip::<T, S, 1>(simd, a, strip);
+        match (a.part(start..rows.min(start + width), 0..depth), strip.len() == width * depth) {
+            (By::Columns(columns), true) => pack_columns::<T, S, STRIP>(simd, columns, strip),
+            (By::Columns(columns), false) => pack_columns::<T, S, 1>(simd, columns, strip),
+            (By::Rows(rows), true) => pack_rows::<T, S, STRIP>(rows, strip),
+            (By::Rows(rows), false) => pack_rows::<T, S, 1>(rows, strip),
         }
     }
 }
 
 #[inline(always)]
-fn pack_strip<T: Lanes, S: Simd, const REGISTERS: usize>(simd: S, a: By<'_, T>, strip: &mut [T]) {
+fn pack_columns<T: Lanes, S: Simd, const REGISTERS: usize>(simd: S, columns: Lines<'_, T>, strip: &mut [T]) {
     let lanes = Vector::<T, S>::COUNT;
-    match a {
-        By::Columns(columns) => {
-            let strip = T::split_mut::<S>(strip).0.as_chunks_mut::<REGISTERS>().0;
-            let is_whole = columns.nrows() == REGISTERS * lanes;
-            for (t, out) in strip.iter_mut().enumerate() {
-                if t + COLUMNS_AHEAD < columns.ncols() {
-                    let soon = columns.col(t + COLUMNS_AHEAD).as_slice();
-                    soon.iter().step_by(CACHE_LINE / size_of::<T>()).for_each(prefetch);
-                }
-                let column = columns.col(t).as_slice();
-                if is_whole {
-                    *out = Vector::<T, S, REGISTERS>::load(simd, column).registers;
-                } else {
-                    let parts = column.chunks(lanes);
-                    out.iter_mut().zip(parts).for_each(
-                        #[inline(always)]
-                        |(out, part)| *out = Vector::<T, S>::load_padded(simd, part, T::ZERO).register(),
-                    );
+    let strip = T::split_mut::<S>(strip).0.as_chunks_mut::<REGISTERS>().0;
+    for (t, out) in strip.iter_mut().enumerate() {
+        if t + COLUMNS_AHEAD < columns.ncols() {
+            let soon = columns.col(t + COLUMNS_AHEAD).as_slice();
+            soon.iter().step_by(CACHE_LINE / size_of::<T>()).for_each(prefetch);
+        }
+        let column = columns.col(t).as_slice();
+        if column.len() == REGISTERS * lanes {
+            *out = Vector::<T, S, REGISTERS>::load(simd, column).registers;
+        } else {
+            let parts = column.chunks(lanes);
+            out.iter_mut().zip(parts).for_each(
+                #[inline(always)]
+                |(out, part)| *out = Vector::<T, S>::load_padded(simd, part, T::ZERO).register(),
+            );
+        }
+    }
+}
+
+/// Transposes them, a square at a time.
+#[inline(always)]
+fn pack_rows<T: Lanes, S: Simd, const REGISTERS: usize>(rows: Lines<'_, T>, strip: &mut [T]) {
+    let (width, depth, last) = (REGISTERS * Vector::<T, S>::COUNT, rows.nrows(), rows.ncols() - 1);
+    for first in (0..width).step_by(SQUARE) {
+        // The last row again in place of those that complete a register: nothing reads what becomes of it.
+        let lines: [&[T]; SQUARE] = core::array::from_fn(
+            #[inline(always)]
+            |i| rows.col((first + i).min(last)).as_slice(),
+        );
+        for (square, out) in strip.chunks_exact_mut(SQUARE * width).enumerate() {
+            let lines: [&[T; SQUARE]; SQUARE] = core::array::from_fn(
+                #[inline(always)]
+                |i| &lines[i].as_chunks().0[square],
+            );
+            for t in 0..SQUARE {
+                let out = &mut out[t * width + first..][..SQUARE];
+                for i in 0..SQUARE {
+                    out[i] = lines[i][t];
                 }
             }
         }
-        By::Rows(rows) => {
-            let (width, depth, last) = (REGISTERS * lanes, rows.nrows(), rows.ncols() - 1);
-            let whole = depth / BLOCK;
-            for first in (0..width).step_by(BLOCK) {
-                // The last row again in place of those that complete a register: nothing reads what becomes of it.
-                let lines: [&[T]; BLOCK] = core::array::from_fn(
-                    #[inline(always)]
-                    |i| rows.col((first + i).min(last)).as_slice(),
-                );
-                for (block, out) in strip.chunks_exact_mut(BLOCK * width).enumerate() {
-                    let lines: [&[T; BLOCK]; BLOCK] = core::array::from_fn(
-                        #[inline(always)]
-                        |i| &lines[i].as_chunks().0[block],
-                    );
-                    for t in 0..BLOCK {
-                        let out = &mut out[t * width + first..][..BLOCK];
-                        for i in 0..BLOCK {
-                            out[i] = lines[i][t];
-                        }
-                    }
-                }
-                for t in whole * BLOCK..depth {
-                    for i in 0..BLOCK {
-                        strip[t * width + first + i] = lines[i][t];
-                    }
-                }
+        for t in depth / SQUARE * SQUARE..depth {
+            for i in 0..SQUARE {
+                strip[t * width + first + i] = lines[i][t];
             }
         }
     }
@@ -344,7 +363,7 @@ fn tile<
     assert!(depth <= STRETCH);
     let mut sums = [[Vector::<T, S>::splat(simd, T::ZERO); TILE]; REGISTERS];
     for t in 0..depth {
-        if let Some(soon) = strip.get(t + AHEAD) {
+        if let Some(soon) = strip.get(t + DEPTHS_AHEAD) {
             soon.iter().for_each(prefetch_near);
         }
         for c in 0..TILE {
@@ -359,24 +378,25 @@ fn tile<
             let out = dst.as_mut().col_mut(c).as_slice_mut();
             for i in 0..REGISTERS {
                 let out = &mut out[i * lanes..];
-                let sum =
-                    if held == Destination::Add { Vector::load(simd, out) + sums[i][c] } else { sums[i][c] };
+                let sum = match held {
+                    Destination::Replace => sums[i][c],
+                    Destination::Add => Vector::load(simd, out) + sums[i][c],
+                };
                 sum.store(out);
             }
         }
-        return;
-    }
-    let mut results = [[[T::ZERO; MAX_LANES]; TILE]; REGISTERS];
-    for c in 0..TILE {
-        for i in 0..REGISTERS {
-            sums[i][c].store(&mut results[i][c]);
+    } else {
+        let mut results = [[T::ZERO; STRIP * MAX_LANES]; TILE];
+        for c in 0..TILE {
+            for i in 0..REGISTERS {
+                sums[i][c].store(&mut results[c][i * lanes..]);
+            }
         }
-    }
-    for c in 0..columns {
-        let out = dst.as_mut().col_mut(c).as_slice_mut();
-        for (out, results) in out.chunks_mut(lanes).zip(&results) {
-            for (out, &x) in out.iter_mut().zip(&results[c]) {
-                *out = if held == Destination::Add { *out + x } else { x };
+        for (c, results) in results.iter().enumerate().take(columns) {
+            let out = dst.as_mut().col_mut(c).as_slice_mut().iter_mut().zip(results);
+            match held {
+                Destination::Replace => out.for_each(|(out, &x)| *out = x),
+                Destination::Add => out.for_each(|(out, &x)| *out = *out + x),
             }
         }
     }

@@ -48,6 +48,7 @@ impl<T: Real> Product<'_, T> {
         }
     }
 
+    /// On the kernel for wide products, which suits it.
     fn run_wide(self, level: SimdLevel) {
         match Wide::new(self) {
             Ok(wide) => T::run_wide(wide, level),
@@ -55,6 +56,7 @@ impl<T: Real> Product<'_, T> {
         }
     }
 
+    /// On a kernel for thin products, or by faer.
     fn run_thin(self, level: SimdLevel) {
         match Thin::new(self) {
             Thin::Dot(dot) => T::run_dot(dot, level),
@@ -96,7 +98,7 @@ impl<T: Real> Product<'_, T> {
 }
 
 impl<T> Product<'_, T> {
-    /// Its transpose: Bᵀ·Aᵀ.
+    /// The same, with the transpose of its result: Bᵀ·Aᵀ.
     pub(crate) fn transposed(self) -> Self {
         let Self { dst, held, a, b, .. } = self;
         Self {

@@ -10,9 +10,9 @@ use std::sync::{Mutex, PoisonError};
 /// Scratch memory for evaluations, owned by the caller. Make it once, pass it to every call.
 ///
 /// It grows to what the largest evaluation so far needed and then stays: a call whose shapes are not larger than those
-/// of an earlier one allocates nothing. (Two things outside this crate can: a thread's first matrix product reserves
-/// faer's packing buffer, and for a call from outside a rayon pool, rayon makes a small job for each thread that helps.
-/// In `ThreadPool::install` it does not.)
+/// of an earlier one allocates nothing. (Two things outside it can: a thread's first product of many classes reserves a
+/// packing buffer, faer's or 1 MiB of this crate's, and for a call from outside a rayon pool, rayon makes a small job for
+/// each thread that helps. In `ThreadPool::install` it does not.)
 #[derive(Debug)]
 pub struct Workspace<T> {
     slots: Vec<Mutex<BlockScratch<T>>>,

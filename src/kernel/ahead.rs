@@ -16,18 +16,22 @@ pub(super) const CACHE_LINE: usize = 64;
 /// Asks for the cache line of x, to the second-level cache, without waiting for it.
 #[inline(always)]
 pub(super) fn prefetch<T>(x: &T) {
-    #[cfg(target_arch = "x86_64")]
-    if let Some(sse) = pulp::core_arch::x86::Sse::try_new() {
-        sse._mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T1 }>(core::ptr::from_ref(x).cast());
-    }
+    prefetch_to::<false, T>(x);
 }
 
 /// The same, to the first-level cache.
 #[inline(always)]
 pub(super) fn prefetch_near<T>(x: &T) {
+    prefetch_to::<true, T>(x);
+}
+
+#[inline(always)]
+fn prefetch_to<const FIRST_LEVEL: bool, T>(x: &T) {
     #[cfg(target_arch = "x86_64")]
     if let Some(sse) = pulp::core_arch::x86::Sse::try_new() {
-        sse._mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(core::ptr::from_ref(x).cast());
+        use core::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1};
+        let at = core::ptr::from_ref(x).cast();
+        if FIRST_LEVEL { sse._mm_prefetch::<_MM_HINT_T0>(at) } else { sse._mm_prefetch::<_MM_HINT_T1>(at) }
     }
 }
 

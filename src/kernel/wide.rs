@@ -109,14 +109,14 @@ impl<'a, T: Lanes> Wide<'a, T> {
         let numbers =
             rows.saturating_mul(depth).saturating_add(columns.saturating_mul(rows.saturating_add(depth)));
         let fewest_columns = if a.row_stride() == 1 { FEWEST_COLUMNS.0 } else { FEWEST_COLUMNS.1 };
-        level.is_widest()
-            && numbers.saturating_mul(size_of::<T>()) >= CACHED_BYTES
+        numbers.saturating_mul(size_of::<T>()) >= CACHED_BYTES
             && rows >= FEWEST_ROWS
             && depth >= LEAST_DEPTH
             && columns >= fewest_columns
             && dst.row_stride() == 1
             && By::new(a).is_some()
             && By::new(b).is_some()
+            && level.is_widest()
     }
 
     /// A product whose matrices have contiguous lines; any other comes back.

@@ -71,7 +71,8 @@ fn solvers() {
     let lbfgs = LBFGS::new(line_search.clone(), 7).with_tolerance_grad(1e-8).unwrap();
     let (counts, minimum) = minimise::<(), _>(batch, lbfgs, 100);
     assert!(counts.gradients + counts.costs > 2 * counts.evaluations, "{counts:?}");
-    assert_eq!(counts.costs, counts.evaluations, "{counts:?}");
+    // A gradient never: its point's cost was asked for before.
+    assert!(counts.evaluations <= counts.costs, "{counts:?}");
 
     let backtracking = BacktrackingLineSearch::new(ArmijoCondition::new(1e-4).unwrap());
     let newton_cg = NewtonCG::new(backtracking);

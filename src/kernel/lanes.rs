@@ -95,10 +95,17 @@ pub trait Lanes:
 /// N of them go through a formula side by side: a processor that waits for the result of one instruction has the next
 /// register's to do. Of single registers it would have to look further ahead than it can.
 #[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
 pub(crate) struct Vector<T: Lanes, S: Simd, const N: usize = 1> {
     pub(crate) registers: [T::Register<S>; N],
     pub(crate) simd: S,
 }
+
+/// On a line of the cache. A processor takes twice as long over a register that lies on two, and the numbers alone would
+/// let the stack begin anywhere.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+pub(super) struct Aligned<A>(pub(super) A);
 
 /// What a comparison yields, register by register.
 #[derive(Clone, Copy)]
@@ -265,13 +272,31 @@ impl<T: Lanes, S: Simd> Vector<T, S> {
     /// Sum of the lanes, in the order of a balanced tree.
     #[inline(always)]
     pub(crate) fn sum(self) -> T {
+        self.reduce(
+            #[inline(always)]
+            |a, b| a + b,
+        )
+    }
+
+    /// The largest lane, where none is NaN.
+    #[inline(always)]
+    pub(crate) fn largest(self) -> T {
+        self.reduce(
+            #[inline(always)]
+            |a, b| if a < b { b } else { a },
+        )
+    }
+
+    /// The lanes by twos, and what is left of them, until there is one.
+    #[inline(always)]
+    fn reduce(self, f: impl Fn(T, T) -> T) -> T {
         let mut lanes = [T::ZERO; MAX_LANES];
         let mut count = Self::COUNT;
         lanes[..count].copy_from_slice(self.lanes());
         while count > 1 {
             count /= 2;
             for i in 0..count {
-                lanes[i] = lanes[i] + lanes[i + count];
+                lanes[i] = f(lanes[i], lanes[i + count]);
             }
         }
         lanes[0]

@@ -27,6 +27,18 @@ impl<T: Lanes, S: Simd, const N: usize> CompensatedSum<T, S, N> {
         self.excess = (sum - self.sum) - x;
         self.sum = sum;
     }
+
+    /// So many terms, two for one compensation: the sum of two errs by at most half an ulp.
+    #[inline(always)]
+    pub(crate) fn add_by_pairs(&mut self, count: usize, mut term: impl FnMut(usize) -> Vector<T, S, N>) {
+        for pair in 0..count / 2 {
+            let first = term(2 * pair);
+            self.add(first + term(2 * pair + 1));
+        }
+        if !count.is_multiple_of(2) {
+            self.add(term(count - 1));
+        }
+    }
 }
 
 impl<T: Lanes, S: Simd> CompensatedSum<T, S> {
@@ -53,7 +65,7 @@ pub(crate) fn max_ignoring_nan<T: Lanes, S: Simd>(simd: S, row: &[T]) -> T {
     if !tail.is_empty() {
         top = top.larger(Vector::load_or(simd, tail, T::NEG_INFINITY));
     }
-    top.lanes().iter().fold(T::NEG_INFINITY, |a, &b| if a < b { b } else { a })
+    top.largest()
 }
 
 /// Index of the first element equal to x. Whole chunks are compared first: that loop has no exit, so it is vectorised.

@@ -17,6 +17,9 @@
 //!   −c·rest / S and never passes through 1 − p.
 //! - With other targets the anchor is the first class of the largest score. No term of the loss is negative.
 //!
+//! Where only the sum of the losses is wanted, a few samples share a logarithm, Σ log Sᵢ = log Π Sᵢ, and the product is
+//! kept as what it has above 1, so that the losses of confident samples count in full.
+//!
 //! Probabilities are the same computation for samples whose label is [`NO_LABEL`], which is no class.
 
 use super::ahead::Ahead;
@@ -79,7 +82,7 @@ pub(crate) struct PerSample<'a, T> {
     pub(crate) coefficient: &'a mut [T],
     /// Maximum of the scores.
     pub(crate) top: &'a mut [T],
-    /// log S.
+    /// log S; where nobody asks for the loss of a sample, some hold that of a few, and these 0.
     pub(crate) tail: &'a mut [T],
     /// T, where the targets are no labels.
     pub(crate) total: &'a mut [T],
@@ -184,16 +187,21 @@ impl<'a, T: Logarithm> Residual<'a, T> {
         }
     }
 
+    /// Whether the loss of a sample is (top − z_y) + log S, and only the sum of the losses is wanted.
+    #[inline(always)]
+    fn is_plain(&self) -> bool {
+        matches!(self.target, Target::Label)
+            && self.z_loss == 0.0
+            && self.weights.is_none()
+            && self.losses.is_none()
+    }
+
     /// Σ weight·loss, in f64, where the difference of two finite f32 cannot overflow. Eight sums take turns, so that the
     /// order is the same at every level and the additions need not wait for one another.
     #[inline(always)]
     fn sum_losses(&mut self) -> f64 {
         let samples = self.scores.samples;
-        let is_plain = matches!(self.target, Target::Label)
-            && self.z_loss == 0.0
-            && self.weights.is_none()
-            && self.losses.is_none();
-        let plain = if is_plain { samples / SUMS } else { 0 };
+        let plain = if self.is_plain() { samples / SUMS } else { 0 };
         let mut sums = [0.0; SUMS];
         for chunk in 0..plain {
             self.add_losses::<true>(chunk, &mut sums);
@@ -285,23 +293,43 @@ struct Sums<T: Logarithm, S: Simd, const N: usize> {
     slope: Option<Vector<T, S, N>>,
 }
 
+/// From the e of the anchor and the sum of the others'. `together`: log S of all registers is wanted as one sum.
 #[inline(always)]
 fn sums<T: Logarithm, S: Simd, const N: usize>(
     top: Vector<T, S, N>,
-    anchor_score: Vector<T, S, N>,
+    at_anchor: Vector<T, S, N>,
     rest: Vector<T, S, N>,
     z_loss: f64,
+    together: bool,
 ) -> Sums<T, S, N> {
-    let at_anchor = exp_nonpositive(anchor_score - top);
     let one = top.constant(T::ONE);
     let sum = rest + at_anchor;
     let inverse = one / sum;
-    let tail = log1p_by_inverse(rest + (at_anchor - one), inverse);
+    let above_one = rest + (at_anchor - one);
+    let tail =
+        if together { log1p_of_product(above_one, inverse) } else { log1p_by_inverse(above_one, inverse) };
     let slope = (z_loss != 0.0).then(
         #[inline(always)]
         || (top + tail) * top.constant(T::from_f64(2.0 * z_loss)),
     );
     Sums { at_anchor, rest, sum, inverse, tail, slope }
+}
+
+/// Σ log(1 + a) of some registers, as one logarithm: in the first, and 0 in the others.
+#[inline(always)]
+fn log1p_of_product<T: Logarithm, S: Simd, const N: usize>(
+    a: Vector<T, S, N>,
+    inverse: Vector<T, S, N>,
+) -> Vector<T, S, N> {
+    let (mut product, mut its_inverse) = (a.part(0), inverse.part(0));
+    for i in 1..N {
+        // (1 + a)·(1 + b) − 1 = a + b + a·b: no term is negative, so nothing cancels.
+        product = product.mul_add(a.part(i), product + a.part(i));
+        its_inverse = its_inverse * inverse.part(i);
+    }
+    let mut log = a.constant(T::ZERO);
+    log.registers[0] = log1p_by_inverse(product, its_inverse).register();
+    log
 }
 
 /// Of samples with labels: what the eⱼ are multiplied by, and the residual at the label.
@@ -383,18 +411,20 @@ impl<T: Logarithm> Residual<'_, T> {
         let next = self.next.and_then(|next| next.transpose().try_as_col_major());
         let ahead = Ahead::new(next, samples / lanes, 0..1, 1);
         let mut start = 0;
+        macro_rules! take {
+            ($registers:expr) => {
+                while start + $registers * lanes <= samples {
+                    (0..$registers).for_each(|i| ahead.fetch(start / lanes + i));
+                    groups.group::<S, { $registers }>(simd, self, start);
+                    start += $registers * lanes;
+                }
+            };
+        }
         if has_many_registers::<S>() {
-            while start + UNROLL * lanes <= samples {
-                (0..UNROLL).for_each(|i| ahead.fetch(start / lanes + i));
-                groups.group::<S, UNROLL>(simd, self, start);
-                start += UNROLL * lanes;
-            }
+            take!(UNROLL);
+            take!(UNROLL / 2);
         }
-        while start < samples {
-            ahead.fetch(start / lanes);
-            groups.group::<S, 1>(simd, self, start);
-            start += lanes;
-        }
+        take!(1);
     }
 }
 
@@ -407,49 +437,59 @@ struct LabelGroups<const WRITES: bool>;
 impl<T: Logarithm, const WRITES: bool> Groups<T> for LabelGroups<WRITES> {
     #[inline(always)]
     fn group<S: Simd, const N: usize>(self, simd: S, block: &mut Residual<'_, T>, start: usize) {
+        let is_plain = block.is_plain();
         let Residual { scores, per_sample, z_loss, want, .. } = block;
         let (stride, classes) = (scores.stride, scores.classes);
         let data = &mut scores.data[start..];
-        let (zero, one) = (Vector::<T, S, N>::splat(simd, T::ZERO), Vector::splat(simd, T::ONE));
+        let zero = Vector::<T, S, N>::splat(simd, T::ZERO);
+        // The number of a class, in all lanes of one register.
+        let (first, one) = (Vector::<T, S>::splat(simd, T::ZERO), Vector::splat(simd, T::ONE));
         let label = Vector::<T, S, N>::load(simd, &per_sample.label_score[start..]);
 
         let mut top = Vector::splat(simd, T::NEG_INFINITY);
         let mut label_score = top;
-        let mut this = zero;
+        let mut this = first;
         for class in 0..classes {
             let z = Vector::load(simd, &data[class * stride..]);
             top = top.larger(z);
-            label_score = z.or_else(this.equal(label), label_score);
+            label_score = z.or_else(Vector::repeat(this).equal(label), label_score);
             this = this + one;
         }
         let infinite = infinite_rows(data, stride, classes, top);
 
         let mut rest = CompensatedSum::<T, S, N>::new(simd);
-        let minus_infinity = Vector::splat(simd, T::NEG_INFINITY);
-        let mut this = zero;
-        for class in 0..classes {
-            let at = &mut data[class * stride..];
-            // The label is left out: e is 0 there.
-            let e = exp_nonpositive(minus_infinity.or_else(this.equal(label), Vector::load(simd, at) - top));
-            rest.add(e);
-            if WRITES {
-                e.store(at);
-            }
-            this = this + one;
-        }
+        let mut at_label = zero;
+        let mut this = first;
+        rest.add_by_pairs(
+            classes,
+            #[inline(always)]
+            |class| {
+                let at = &mut data[class * stride..];
+                let e = exp_nonpositive(Vector::load(simd, at) - top);
+                let is_label = Vector::repeat(this).equal(label);
+                at_label = e.or_else(is_label, at_label);
+                if WRITES {
+                    e.store(at);
+                }
+                this = this + one;
+                zero.or_else(is_label, e)
+            },
+        );
 
-        let sums = sums(top, label_score, rest.sum, *z_loss);
+        // Padding must not share with samples.
+        let is_whole = start + N * Vector::<T, S>::COUNT <= scores.samples;
+        let sums = sums(top, at_label, rest.sum, *z_loss, is_plain && is_whole && infinite.is_none());
         if WRITES {
             let (scale, at_label) = if *want == Want::Probabilities {
                 (sums.inverse, sums.at_anchor * sums.inverse)
             } else {
                 label_residual(&sums, Vector::load(simd, &per_sample.coefficient[start..]))
             };
-            let mut this = zero;
+            let mut this = first;
             for class in 0..classes {
                 let at = &mut data[class * stride..];
                 let other = Vector::load(simd, at) * scale;
-                at_label.or_else(this.equal(label), other).store(at);
+                at_label.or_else(Vector::repeat(this).equal(label), other).store(at);
                 this = this + one;
             }
         }
@@ -469,12 +509,13 @@ impl<T: Logarithm> Groups<T> for TargetGroups<'_, T> {
         let (stride, classes) = (scores.stride, scores.classes);
         let data = &mut scores.data[start..];
         let targets = self.0;
-        let (zero, one) = (Vector::<T, S, N>::splat(simd, T::ZERO), Vector::splat(simd, T::ONE));
+        let zero = Vector::<T, S, N>::splat(simd, T::ZERO);
+        let (first, one) = (Vector::<T, S>::splat(simd, T::ZERO), Vector::splat(simd, T::ONE));
         let mut top = Vector::splat(simd, T::NEG_INFINITY);
-        let (mut anchor, mut this) = (zero, zero);
+        let (mut anchor, mut this) = (zero, first);
         for class in 0..classes {
             let z = Vector::load(simd, &data[class * stride..]);
-            anchor = this.or_else(top.less(z), anchor);
+            anchor = Vector::repeat(this).or_else(top.less(z), anchor);
             top = top.larger(z);
             this = this + one;
         }
@@ -485,13 +526,16 @@ impl<T: Logarithm> Groups<T> for TargetGroups<'_, T> {
         let mut rest = CompensatedSum::<T, S, N>::new(simd);
         let mut spread = CompensatedSum::<T, S, N>::new(simd);
         let mut total = CompensatedSum::<T, S, N>::new(simd);
-        let mut this = zero;
+        let mut at_anchor = zero;
+        let mut this = first;
         for class in 0..classes {
             let at = &mut data[class * stride..];
             let z = Vector::load(simd, at);
             let t = Vector::load(simd, &targets[class * stride + start..]);
             let e = exp_nonpositive(z - top);
-            rest.add(zero.or_else(this.equal(anchor), e));
+            let is_anchor = Vector::repeat(this).equal(anchor);
+            at_anchor = e.or_else(is_anchor, at_anchor);
+            rest.add(zero.or_else(is_anchor, e));
             total.add(t);
             // Halves, whose difference cannot overflow; and 0·∞ is 0 here.
             spread.add(zero.or_else(t.equal(zero), t * (half_top - z * half)));
@@ -501,7 +545,7 @@ impl<T: Logarithm> Groups<T> for TargetGroups<'_, T> {
             this = this + one;
         }
 
-        let sums = sums(top, top, rest.sum, *z_loss);
+        let sums = sums(top, at_anchor, rest.sum, *z_loss, false);
         if *want == Want::Probabilities {
             for class in 0..classes {
                 let at = &mut data[class * stride..];
@@ -510,11 +554,11 @@ impl<T: Logarithm> Groups<T> for TargetGroups<'_, T> {
         } else if *want == Want::Residual {
             let coefficient = Vector::load(simd, &per_sample.coefficient[start..]);
             let residual = TargetResidual::new(&sums, coefficient, total.sum);
-            let mut this = zero;
+            let mut this = first;
             for class in 0..classes {
                 let at = &mut data[class * stride..];
                 let e = Vector::load(simd, at);
-                let others = sums.rest.or_else(this.equal(anchor), sums.sum - e);
+                let others = sums.rest.or_else(Vector::repeat(this).equal(anchor), sums.sum - e);
                 residual.of(e, Vector::load(simd, &targets[class * stride + start..]), others).store(at);
                 this = this + one;
             }
@@ -588,7 +632,7 @@ fn row_sums<T: Logarithm, S: Simd>(
         #[inline(always)]
         |x| Vector::splat(simd, x),
     );
-    sums(top, anchor_score, rest, z_loss)
+    sums(top, exp_nonpositive(anchor_score - top), rest, z_loss, false)
 }
 
 /// Lanes across classes: a sample with a label at a time.

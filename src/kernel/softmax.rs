@@ -2,6 +2,7 @@
 //!
 //! A row is shifted by its own maximum, so no finite score overflows. NaN anywhere gives NaN everywhere.
 
+use super::exp::exp_nonpositive;
 use super::lanes::Vector;
 use super::log::{Logarithm, log1p_nonnegative};
 use super::reduce::{Elementwise, Scale, exp_and_sum, exp_sum, has_nan, map, max_ignoring_nan, position};
@@ -10,10 +11,22 @@ use pulp::Simd;
 /// xⱼ becomes exp(xⱼ) / Σ exp. A row with +∞, or of −∞ alone, becomes NaN.
 #[inline(always)]
 pub(crate) fn softmax<T: Logarithm, S: Simd>(simd: S, row: &mut [T]) {
+    if row.len() <= Vector::<T, S>::COUNT {
+        return short_softmax(simd, row);
+    }
     let top = max_ignoring_nan(simd, row);
     let sum = exp_and_sum(simd, row, top);
     let scale = Vector::splat(simd, T::ONE / sum);
     map(simd, row, Scale(scale));
+}
+
+/// Of a row that a register holds: what has just been written in part would take long to be read as a whole.
+#[inline(always)]
+fn short_softmax<T: Logarithm, S: Simd>(simd: S, row: &mut [T]) {
+    let x = Vector::load_padded(simd, row, T::NEG_INFINITY);
+    let top = x.constant(T::NEG_INFINITY).larger(x).largest();
+    let e = exp_nonpositive(x - x.constant(top));
+    (e * x.constant(T::ONE / e.sum())).store_padded(row);
 }
 
 /// xⱼ becomes log softmax(x)ⱼ = (xⱼ − top) − log1p(rest): every difference is at most 0, so nothing cancels.

@@ -13,7 +13,7 @@
 //! swap.
 
 use super::ahead::{Ahead, CACHE_LINE, Lines, MOST_SOON, prefetch};
-use super::lanes::{Lanes, MAX_LANES, Mask, Vector};
+use super::lanes::{Aligned, Lanes, MAX_LANES, Mask, Vector};
 use crate::gemm::{Destination, Product};
 use faer::{ColMut, ContiguousFwd, MatMut, MatRef};
 use pulp::{Simd, WithSimd};
@@ -209,7 +209,9 @@ fn dot<T: Lanes, S: Simd>(simd: S, product: Dot<'_, T>) {
 const SHORT: usize = 128;
 
 /// Groups of as many rows as the widest register has lanes.
-#[inline(always)]
+///
+/// A function of its own, for each height and width of a tile, so that none keeps in registers what another needs.
+#[inline(never)]
 fn dot_groups<T: Lanes, S: Simd, const REGISTERS: usize, const SHARE: usize, const COLUMNS: usize>(
     simd: S,
     mut dst: LinesMut<'_, T>,
@@ -219,107 +221,113 @@ fn dot_groups<T: Lanes, S: Simd, const REGISTERS: usize, const SHARE: usize, con
     sums: &mut [[Vector<T, S>; MAX_LANES / 2]; MOST_COLUMNS],
     ahead: Ahead<'_, T>,
 ) {
-    let (lanes, rows_together) = (Vector::<T, S>::COUNT, REGISTERS * SHARE);
-    // The last line again in place of those that complete a group.
-    let last = lines.ncols() - 1;
-    let mut columns: [&[T]; COLUMNS] = core::array::from_fn(
+    simd.vectorize(
         #[inline(always)]
-        |c| columns.col(c).as_slice(),
-    );
-    // Short columns at distances that the compiler knows: one address is enough for all.
-    let mut near: [[T; SHORT]; COLUMNS];
-    if SHARE > 1 {
-        near = [[T::ZERO; SHORT]; COLUMNS];
-        for (column, near) in columns.iter_mut().zip(&mut near) {
-            Vector::<T, S>::copy(simd, column, near);
-            *column = &near[..column.len()];
-        }
-    }
-    let ends = Ends::<T, S, SHARE>::new(simd, lines.nrows());
-    let y_ends: [Vector<T, S>; COLUMNS] = core::array::from_fn(
-        #[inline(always)]
-        |c| ends.of(simd, [columns[c]; SHARE]),
-    );
-    // Rows of a tile are so far apart that its sums can be folded into a register before they leave it.
-    let (together, apart) =
-        if lanes >= rows_together { (lanes, lanes / rows_together) } else { (rows_together, 1) };
-    for start in (0..dst.nrows()).step_by(MAX_LANES) {
-        let count = MAX_LANES.min(dst.nrows() - start);
-        let mut results = [[T::ZERO; MAX_LANES]; COLUMNS];
-        for group in (0..count).step_by(together) {
-            // Of the tiles, those that have a row which is wanted: their first.
-            for r in 0..apart.min(count - group) {
-                let rows: [[&[T]; SHARE]; REGISTERS] = core::array::from_fn(
-                    #[inline(always)]
-                    |i| {
-                        core::array::from_fn(
+        move || {
+            let (lanes, rows_together) = (Vector::<T, S>::COUNT, REGISTERS * SHARE);
+            // The last line again in place of those that complete a group.
+            let last = lines.ncols() - 1;
+            let mut columns: [&[T]; COLUMNS] = core::array::from_fn(
+                #[inline(always)]
+                |c| columns.col(c).as_slice(),
+            );
+            // Short columns at distances that the compiler knows: one address is enough for all.
+            let mut near: Aligned<[[T; SHORT]; COLUMNS]>;
+            if SHARE > 1 {
+                near = Aligned([[T::ZERO; SHORT]; COLUMNS]);
+                for (column, near) in columns.iter_mut().zip(&mut near.0) {
+                    Vector::<T, S>::copy(simd, column, near);
+                    *column = &near[..column.len()];
+                }
+            }
+            let ends = Ends::<T, S, SHARE>::new(simd, lines.nrows());
+            let y_ends: [Vector<T, S>; COLUMNS] = core::array::from_fn(
+                #[inline(always)]
+                |c| ends.of(simd, [columns[c]; SHARE]),
+            );
+            // Rows of a tile are so far apart that its sums can be folded into a register before they leave it.
+            let (together, apart) =
+                if lanes >= rows_together { (lanes, lanes / rows_together) } else { (rows_together, 1) };
+            for start in (0..dst.nrows()).step_by(MAX_LANES) {
+                let count = MAX_LANES.min(dst.nrows() - start);
+                let mut results = Aligned([[T::ZERO; MAX_LANES]; COLUMNS]);
+                for group in (0..count).step_by(together) {
+                    // Of the tiles, those that have a row which is wanted: their first.
+                    for r in 0..apart.min(count - group) {
+                        let rows: [[&[T]; SHARE]; REGISTERS] = core::array::from_fn(
                             #[inline(always)]
-                            |part| {
-                                let row = start + group + r + (i + part * REGISTERS) * apart;
-                                lines.col(row.min(last)).as_slice()
+                            |i| {
+                                core::array::from_fn(
+                                    #[inline(always)]
+                                    |part| {
+                                        let row = start + group + r + (i + part * REGISTERS) * apart;
+                                        lines.col(row.min(last)).as_slice()
+                                    },
+                                )
                             },
-                        )
-                    },
-                );
-                let at = (start + group) / rows_together + r;
-                let soon = if asks_along::<S>(SHARE) { ahead.of(at) } else { [&[][..]; MOST_SOON] };
-                let soon = if asks_along::<S>(SHARE) { &soon[..ahead.count.min(MOST_SOON)] } else { &[] };
-                if !asks_along::<S>(SHARE) {
-                    ahead.fetch(at);
-                }
-                macro_rules! tile {
-                    ($part:literal) => {
-                        dot_tile::<T, S, $part, REGISTERS, SHARE, COLUMNS>(simd, rows, columns, soon)
-                    };
-                }
-                let mut tile = match lanes / SHARE {
-                    16 => tile!(16),
-                    8 => tile!(8),
-                    4 => tile!(4),
-                    2 => tile!(2),
-                    _ => tile!(1),
-                };
-                if ends.are_some {
-                    let x: [Vector<T, S>; REGISTERS] = core::array::from_fn(
-                        #[inline(always)]
-                        |i| ends.of(simd, rows[i]),
-                    );
-                    for c in 0..COLUMNS {
-                        for i in 0..REGISTERS {
-                            tile[c][i] = x[i].mul_add(y_ends[c], tile[c][i]);
+                        );
+                        let at = (start + group) / rows_together + r;
+                        let soon = if asks_along::<S>(SHARE) { ahead.of(at) } else { [&[][..]; MOST_SOON] };
+                        let soon =
+                            if asks_along::<S>(SHARE) { &soon[..ahead.count.min(MOST_SOON)] } else { &[] };
+                        if !asks_along::<S>(SHARE) {
+                            ahead.fetch(at);
+                        }
+                        macro_rules! tile {
+                            ($part:literal) => {
+                                dot_tile::<T, S, $part, REGISTERS, SHARE, COLUMNS>(simd, rows, columns, soon)
+                            };
+                        }
+                        let mut tile = match lanes / SHARE {
+                            16 => tile!(16),
+                            8 => tile!(8),
+                            4 => tile!(4),
+                            2 => tile!(2),
+                            _ => tile!(1),
+                        };
+                        if ends.are_some {
+                            let x: [Vector<T, S>; REGISTERS] = core::array::from_fn(
+                                #[inline(always)]
+                                |i| ends.of(simd, rows[i]),
+                            );
+                            for c in 0..COLUMNS {
+                                for i in 0..REGISTERS {
+                                    tile[c][i] = x[i].mul_add(y_ends[c], tile[c][i]);
+                                }
+                            }
+                        }
+                        for c in 0..COLUMNS {
+                            if lanes >= rows_together {
+                                sums[c][r] = Vector::fold_first::<REGISTERS, SHARE>(tile[c]);
+                            } else {
+                                for (result, sum) in results.0[c][group..].iter_mut().zip(tile[c]) {
+                                    *result = sum.sum();
+                                }
+                            }
                         }
                     }
-                }
-                for c in 0..COLUMNS {
                     if lanes >= rows_together {
-                        sums[c][r] = Vector::fold_first::<REGISTERS, SHARE>(tile[c]);
-                    } else {
-                        for (result, sum) in results[c][group..].iter_mut().zip(tile[c]) {
-                            *result = sum.sum();
+                        for c in 0..COLUMNS {
+                            Vector::lane_sums(sums[c], apart).store(&mut results.0[c][group..]);
+                        }
+                    }
+                }
+                for c in 0..COLUMNS {
+                    let out = &mut dst.as_mut().col_mut(c).as_slice_mut()[start..start + count];
+                    let result = results.0[c];
+                    match (<&mut [T; MAX_LANES]>::try_from(&mut *out), held) {
+                        (Ok(out), Destination::Replace) => *out = result,
+                        (_, Destination::Replace) => out.copy_from_slice(&result[..count]),
+                        (_, Destination::Add) => {
+                            for (out, x) in out.iter_mut().zip(result) {
+                                *out = *out + x;
+                            }
                         }
                     }
                 }
             }
-            if lanes >= rows_together {
-                for c in 0..COLUMNS {
-                    Vector::lane_sums(sums[c], apart).store(&mut results[c][group..]);
-                }
-            }
-        }
-        for c in 0..COLUMNS {
-            let out = &mut dst.as_mut().col_mut(c).as_slice_mut()[start..start + count];
-            let result = results[c];
-            match (<&mut [T; MAX_LANES]>::try_from(&mut *out), held) {
-                (Ok(out), Destination::Replace) => *out = result,
-                (_, Destination::Replace) => out.copy_from_slice(&result[..count]),
-                (_, Destination::Add) => {
-                    for (out, x) in out.iter_mut().zip(result) {
-                        *out = *out + x;
-                    }
-                }
-            }
-        }
-    }
+        },
+    );
 }
 
 /// Σ over the parts that lines have whole, of rows times columns, lane by lane. Of a register, SHARE rows have a part each.
@@ -425,7 +433,7 @@ fn outer<T: Lanes, S: Simd>(simd: S, product: Outer<'_, T>) {
     let are_far = is_cold && a.col_stride().unsigned_abs() * size_of::<T>() >= PAGE;
     let together = if are_far { FAR_LINES } else { LINES };
     // The numbers of B, at distances that the compiler knows: one address is enough for all.
-    let mut near = [[T::ZERO; LINES]; MOST_COLUMNS];
+    let mut near = Aligned([[T::ZERO; LINES]; MOST_COLUMNS]);
     for start in (0..depth).step_by(together) {
         let end = depth.min(start + together);
         let lines = a.subcols(start, end - start);
@@ -445,7 +453,7 @@ fn outer<T: Lanes, S: Simd>(simd: S, product: Outer<'_, T>) {
                     let dst = dst.as_mut().subcols_mut(first, COLUMNS);
                     let b = b.submatrix(start, first, end - start, COLUMNS);
                     let soon = if first == 0 { soon } else { None };
-                    outer_strips::<T, S, COLUMNS>(simd, dst, held, lines, b, &mut near, soon);
+                    outer_strips::<T, S, COLUMNS>(simd, dst, held, lines, b, &mut near.0, soon);
                 })
             };
         }
@@ -459,7 +467,8 @@ fn outer<T: Lanes, S: Simd>(simd: S, product: Outer<'_, T>) {
     }
 }
 
-#[inline(always)]
+/// Every strip of some lines: a function of its own too.
+#[inline(never)]
 fn outer_strips<T: Lanes, S: Simd, const COLUMNS: usize>(
     simd: S,
     mut dst: LinesMut<'_, T>,
@@ -469,24 +478,29 @@ fn outer_strips<T: Lanes, S: Simd, const COLUMNS: usize>(
     near: &mut [[T; LINES]; MOST_COLUMNS],
     soon: Option<Lines<'_, T>>,
 ) {
-    let Some(y) = near.first_chunk_mut::<COLUMNS>() else { return };
-    for c in 0..COLUMNS {
-        Vector::<T, S>::copy(simd, columns.col(c).as_slice(), &mut y[c]);
-    }
-    let rows = dst.nrows();
-    let mut done = 0;
-    while done < rows {
-        let registers = strip_registers::<T, S>(rows, rows - done, COLUMNS);
-        let width = registers * Vector::<T, S>::COUNT;
-        let strip = Strip { lines, from: done.min(rows - width), done, held };
-        let dst = dst.as_mut();
-        match registers {
-            4 if COLUMNS <= 3 => outer_tile::<T, S, 4, COLUMNS>(simd, dst, strip, y, soon),
-            2 => outer_tile::<T, S, 2, COLUMNS>(simd, dst, strip, y, soon),
-            _ => outer_tile::<T, S, 1, COLUMNS>(simd, dst, strip, y, soon),
-        }
-        done = strip.from + width;
-    }
+    simd.vectorize(
+        #[inline(always)]
+        move || {
+            let Some(y) = near.first_chunk_mut::<COLUMNS>() else { return };
+            for c in 0..COLUMNS {
+                Vector::<T, S>::copy(simd, columns.col(c).as_slice(), &mut y[c]);
+            }
+            let rows = dst.nrows();
+            let mut done = 0;
+            while done < rows {
+                let registers = strip_registers::<T, S>(rows, rows - done, COLUMNS);
+                let width = registers * Vector::<T, S>::COUNT;
+                let strip = Strip { lines, from: done.min(rows - width), done, held };
+                let dst = dst.as_mut();
+                match registers {
+                    4 if COLUMNS <= 3 => outer_tile::<T, S, 4, COLUMNS>(simd, dst, strip, y, soon),
+                    2 => outer_tile::<T, S, 2, COLUMNS>(simd, dst, strip, y, soon),
+                    _ => outer_tile::<T, S, 1, COLUMNS>(simd, dst, strip, y, soon),
+                }
+                done = strip.from + width;
+            }
+        },
+    );
 }
 
 /// Registers of a strip: as many sums as there are registers for, beside a line's, and enough that none waits for itself.
@@ -529,11 +543,11 @@ fn outer_tile<T: Lanes, S: Simd, const REGISTERS: usize, const COLUMNS: usize>(
     if !asks_along::<S>(1) {
         (0..count.div_ceil(FEW_LINES)).for_each(|group| ahead.fetch_rows(group, from..from + width));
     }
-    for t in 0..count {
+    for (t, line) in lines.subrows(from, width).subcols(0, count).col_iter().enumerate() {
         if asks_along::<S>(1) && t % FEW_LINES == 0 {
             ahead.fetch_rows(t / FEW_LINES, from..from + width);
         }
-        let x = T::split::<S>(&lines.col(t).as_slice()[from..from + width]).0;
+        let x = T::split::<S>(line.as_slice()).0;
         let x: [Vector<T, S>; REGISTERS] = core::array::from_fn(
             #[inline(always)]
             |v| Vector::of(simd, [x[v]]),

@@ -10,7 +10,7 @@
 //! bits do not depend on the pieces that the result is cut into.
 
 use super::ahead::{CACHE_LINE, Lines, prefetch, prefetch_near};
-use super::lanes::{Lanes, MAX_LANES, Vector};
+use super::lanes::{Aligned, Lanes, MAX_LANES, Vector};
 use super::level::SimdLevel;
 use super::thin::{LinesMut, lines_mut};
 use crate::gemm::{Destination, Product};
@@ -386,13 +386,13 @@ fn tile<
             }
         }
     } else {
-        let mut results = [[T::ZERO; STRIP * MAX_LANES]; TILE];
+        let mut results = Aligned([[T::ZERO; STRIP * MAX_LANES]; TILE]);
         for c in 0..TILE {
             for i in 0..REGISTERS {
-                sums[i][c].store(&mut results[c][i * lanes..]);
+                sums[i][c].store(&mut results.0[c][i * lanes..]);
             }
         }
-        for (c, results) in results.iter().enumerate().take(columns) {
+        for (c, results) in results.0.iter().enumerate().take(columns) {
             let out = dst.as_mut().col_mut(c).as_slice_mut().iter_mut().zip(results);
             match held {
                 Destination::Replace => out.for_each(|(out, &x)| *out = x),

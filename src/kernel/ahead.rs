@@ -4,11 +4,8 @@
 //! So every pass over a block asks for a part of the next block's features meanwhile: a line now and then, since a
 //! processor can wait for a dozen at a time, and while it does so even what is in the second-level cache has to wait.
 
+use super::lines::Lines;
 use core::ops::Range;
-use faer::{ContiguousFwd, MatRef};
-
-/// A matrix of contiguous columns.
-pub(super) type Lines<'a, T> = MatRef<'a, T, usize, usize, ContiguousFwd>;
 
 /// Bytes of a cache line.
 pub(super) const CACHE_LINE: usize = 64;

@@ -9,6 +9,7 @@ mod curvature;
 mod exp;
 mod lanes;
 mod level;
+mod lines;
 mod log;
 mod reduce;
 mod residual;

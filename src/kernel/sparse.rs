@@ -4,9 +4,9 @@
 //! nothing is made dense.
 
 use super::lanes::{UNROLL, Vector};
+use super::lines::column_mut;
 use super::log::Logarithm;
 use super::residual::{Layout, Scores};
-use super::thin::column_mut;
 use core::ops::Range;
 use faer::sparse::SparseRowMatRef;
 use faer::{Index, MatMut};

@@ -9,14 +9,12 @@
 //! A number of the result is a chain of multiply-adds for each stretch of the depth, and these are added in their order: its
 //! bits do not depend on the pieces that the result is cut into.
 
-use super::ahead::{CACHE_LINE, Lines, prefetch, prefetch_near};
+use super::ahead::{CACHE_LINE, prefetch, prefetch_near};
 use super::lanes::{Aligned, Lanes, MAX_LANES, Vector};
 use super::level::SimdLevel;
-use super::thin::{LinesMut, lines_mut};
+use super::lines::{By, Lines, LinesMut, lines_mut};
 use crate::gemm::{Destination, Product};
 use core::cell::Cell;
-use core::ops::Range;
-use faer::MatRef;
 use pulp::{Simd, WithSimd, bytemuck};
 
 /// Bytes of a panel: half of a second-level cache of 2 MiB.
@@ -58,32 +56,6 @@ const LEAST_DEPTH: usize = 128;
 thread_local! {
     /// Room for a panel.
     static ROOM: Cell<Vec<f64>> = const { Cell::new(Vec::new()) };
-}
-
-/// A matrix by its contiguous lines.
-#[derive(Clone, Copy)]
-enum By<'a, T> {
-    Columns(Lines<'a, T>),
-    /// The columns of the transpose.
-    Rows(Lines<'a, T>),
-}
-
-impl<'a, T> By<'a, T> {
-    fn new(x: MatRef<'a, T>) -> Option<Self> {
-        let columns = x.try_as_col_major().map(Self::Columns);
-        columns.or_else(|| x.transpose().try_as_col_major().map(Self::Rows))
-    }
-
-    #[inline(always)]
-    fn part(self, rows: Range<usize>, columns: Range<usize>) -> Self {
-        let part = |x: Lines<'a, T>, rows: Range<usize>, columns: Range<usize>| {
-            x.subrows(rows.start, rows.len()).subcols(columns.start, columns.len())
-        };
-        match self {
-            Self::Columns(x) => Self::Columns(part(x, rows, columns)),
-            Self::Rows(x) => Self::Rows(part(x, columns, rows)),
-        }
-    }
 }
 
 /// A product of matrices that have contiguous lines.

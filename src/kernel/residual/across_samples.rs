@@ -1,0 +1,253 @@
+//! Scores class by class: lanes run across samples.
+
+use super::{PerSample, Residual, TargetResidual, Want, label_residual, sums};
+use crate::kernel::ahead::Ahead;
+use crate::kernel::exp::exp_nonpositive;
+use crate::kernel::lanes::{MAX_LANES, UNROLL, Vector};
+use crate::kernel::log::Logarithm;
+use crate::kernel::reduce::CompensatedSum;
+use pulp::Simd;
+
+/// What is done with some registers of samples, all their classes.
+pub(super) trait Groups<T: Logarithm>: Copy {
+    fn group<S: Simd, const N: usize>(self, simd: S, block: &mut Residual<'_, T>, start: usize);
+}
+
+impl<T: Logarithm> Residual<'_, T> {
+    /// Lanes across samples: some registers of samples at a time.
+    #[inline(always)]
+    pub(super) fn class_major<S: Simd>(&mut self, simd: S, groups: impl Groups<T>) {
+        let lanes = Vector::<T, S>::COUNT;
+        // The labels as numbers, in the place of their scores; of the padding, no class.
+        self.per_sample.label_score.fill(-T::ONE);
+        for (number, &label) in self.per_sample.label_score.iter_mut().zip(self.labels) {
+            *number = T::from_f64(f64::from(label));
+        }
+        let samples = self.scores.samples.next_multiple_of(lanes);
+        let next = self.next.and_then(|next| next.transpose().try_as_col_major());
+        let ahead = Ahead::new(next, samples / lanes, 0..1, 1);
+        let mut start = 0;
+        macro_rules! take {
+            ($registers:expr) => {
+                while start + $registers * lanes <= samples {
+                    (0..$registers).for_each(|i| ahead.fetch(start / lanes + i));
+                    groups.group::<S, { $registers }>(simd, self, start);
+                    start += $registers * lanes;
+                }
+            };
+        }
+        if has_many_registers::<S>() {
+            take!(UNROLL);
+            take!(UNROLL / 2);
+        }
+        take!(1);
+    }
+}
+
+/// Samples with labels. Which lanes a class is the label of is found by comparison, so that no lane is touched alone.
+///
+/// `WRITES` tells whether the scores are to be replaced.
+#[derive(Clone, Copy)]
+pub(super) struct LabelGroups<const WRITES: bool>;
+
+impl<T: Logarithm, const WRITES: bool> Groups<T> for LabelGroups<WRITES> {
+    #[inline(always)]
+    fn group<S: Simd, const N: usize>(self, simd: S, block: &mut Residual<'_, T>, start: usize) {
+        let is_plain = block.is_plain();
+        let Residual { scores, per_sample, z_loss, want, .. } = block;
+        let (stride, classes) = (scores.stride, scores.classes);
+        let data = &mut scores.data[start..];
+        let zero = Vector::<T, S, N>::splat(simd, T::ZERO);
+        // The number of a class, in all lanes of one register.
+        let (first, one) = (Vector::<T, S>::splat(simd, T::ZERO), Vector::splat(simd, T::ONE));
+        let label = Vector::<T, S, N>::load(simd, &per_sample.label_score[start..]);
+
+        let mut top = Vector::splat(simd, T::NEG_INFINITY);
+        let mut label_score = top;
+        let mut this = first;
+        for class in 0..classes {
+            let z = Vector::load(simd, &data[class * stride..]);
+            top = top.larger(z);
+            label_score = z.or_else(Vector::repeat(this).equal(label), label_score);
+            this = this + one;
+        }
+        let infinite = infinite_rows(data, stride, classes, top);
+
+        let mut rest = CompensatedSum::<T, S, N>::new(simd);
+        let mut at_label = zero;
+        let mut this = first;
+        rest.add_by_pairs(
+            classes,
+            #[inline(always)]
+            |class| {
+                let at = &mut data[class * stride..];
+                let e = exp_nonpositive(Vector::load(simd, at) - top);
+                let is_label = Vector::repeat(this).equal(label);
+                at_label = e.or_else(is_label, at_label);
+                if WRITES {
+                    e.store(at);
+                }
+                this = this + one;
+                zero.or_else(is_label, e)
+            },
+        );
+
+        // Padding must not share with samples.
+        let is_whole = start + N * Vector::<T, S>::COUNT <= scores.samples;
+        let sums = sums(top, at_label, rest.sum, *z_loss, is_plain && is_whole && infinite.is_none());
+        if WRITES {
+            let (scale, at_label) = if *want == Want::Probabilities {
+                (sums.inverse, sums.at_anchor * sums.inverse)
+            } else {
+                label_residual(&sums, Vector::load(simd, &per_sample.coefficient[start..]))
+            };
+            let mut this = first;
+            for class in 0..classes {
+                let at = &mut data[class * stride..];
+                let other = Vector::load(simd, at) * scale;
+                at_label.or_else(Vector::repeat(this).equal(label), other).store(at);
+                this = this + one;
+            }
+        }
+        label_score.store(&mut per_sample.label_score[start..]);
+        per_sample.keep(start, top, sums.tail, infinite);
+    }
+}
+
+/// Samples with targets of all classes.
+#[derive(Clone, Copy)]
+pub(super) struct TargetGroups<'a, T>(pub(super) &'a [T]);
+
+impl<T: Logarithm> Groups<T> for TargetGroups<'_, T> {
+    #[inline(always)]
+    fn group<S: Simd, const N: usize>(self, simd: S, block: &mut Residual<'_, T>, start: usize) {
+        let Residual { scores, per_sample, z_loss, want, .. } = block;
+        let (stride, classes) = (scores.stride, scores.classes);
+        let data = &mut scores.data[start..];
+        let targets = self.0;
+        let zero = Vector::<T, S, N>::splat(simd, T::ZERO);
+        let (first, one) = (Vector::<T, S>::splat(simd, T::ZERO), Vector::splat(simd, T::ONE));
+        let mut top = Vector::splat(simd, T::NEG_INFINITY);
+        let (mut anchor, mut this) = (zero, first);
+        for class in 0..classes {
+            let z = Vector::load(simd, &data[class * stride..]);
+            anchor = Vector::repeat(this).or_else(top.less(z), anchor);
+            top = top.larger(z);
+            this = this + one;
+        }
+        let infinite = infinite_rows(data, stride, classes, top);
+
+        let half = Vector::splat(simd, T::from_f64(0.5));
+        let half_top = top * half;
+        let mut rest = CompensatedSum::<T, S, N>::new(simd);
+        let mut spread = CompensatedSum::<T, S, N>::new(simd);
+        let mut total = CompensatedSum::<T, S, N>::new(simd);
+        let mut at_anchor = zero;
+        let mut this = first;
+        for class in 0..classes {
+            let at = &mut data[class * stride..];
+            let z = Vector::load(simd, at);
+            let t = Vector::load(simd, &targets[class * stride + start..]);
+            let e = exp_nonpositive(z - top);
+            let is_anchor = Vector::repeat(this).equal(anchor);
+            at_anchor = e.or_else(is_anchor, at_anchor);
+            rest.add(zero.or_else(is_anchor, e));
+            total.add(t);
+            // Halves, whose difference cannot overflow; and 0·∞ is 0 here.
+            spread.add(zero.or_else(t.equal(zero), t * (half_top - z * half)));
+            if *want != Want::Loss {
+                e.store(at);
+            }
+            this = this + one;
+        }
+
+        let sums = sums(top, at_anchor, rest.sum, *z_loss, false);
+        if *want == Want::Probabilities {
+            for class in 0..classes {
+                let at = &mut data[class * stride..];
+                (Vector::load(simd, at) * sums.inverse).store(at);
+            }
+        } else if *want == Want::Residual {
+            let coefficient = Vector::load(simd, &per_sample.coefficient[start..]);
+            let residual = TargetResidual::new(&sums, coefficient, total.sum);
+            let mut this = first;
+            for class in 0..classes {
+                let at = &mut data[class * stride..];
+                let e = Vector::load(simd, at);
+                let others = sums.rest.or_else(Vector::repeat(this).equal(anchor), sums.sum - e);
+                residual.of(e, Vector::load(simd, &targets[class * stride + start..]), others).store(at);
+                this = this + one;
+            }
+        }
+        spread.sum.store(&mut per_sample.label_score[start..]);
+        total.sum.store(&mut per_sample.total[start..]);
+        per_sample.keep(start, top, sums.tail, infinite);
+    }
+}
+
+/// Of some registers of samples class by class: which have a score of +∞ and none of NaN, if any. Their log-sum-exp is +∞,
+/// and no more is to be added to the difference between it and a score.
+#[inline(always)]
+fn infinite_rows<T: Logarithm, S: Simd, const N: usize>(
+    data: &[T],
+    stride: usize,
+    classes: usize,
+    top: Vector<T, S, N>,
+) -> Option<[[bool; MAX_LANES]; N]> {
+    let mut infinite = None;
+    for i in 0..N {
+        if top.part(i).lanes().iter().fold(false, |any, &t| any | (t == T::INFINITY)) {
+            infinite.get_or_insert([[false; MAX_LANES]; N])[i] =
+                infinite_lanes(&data[i * Vector::<T, S>::COUNT..], stride, classes, top.part(i).lanes());
+        }
+    }
+    infinite
+}
+
+#[cold]
+#[inline(never)]
+fn infinite_lanes<T: Logarithm>(data: &[T], stride: usize, classes: usize, top: &[T]) -> [bool; MAX_LANES] {
+    let mut infinite = [false; MAX_LANES];
+    for (lane, &top) in top.iter().enumerate() {
+        let mut row = data.iter().skip(lane).step_by(stride).take(classes);
+        infinite[lane] = top == T::INFINITY && !row.any(|z| z.to_f64().is_nan());
+    }
+    infinite
+}
+
+/// Puts 0 where `which`, of the lanes of some registers.
+#[cold]
+#[inline(never)]
+fn clear<T: Logarithm, const N: usize>(lanes: &mut [T], count: usize, which: [[bool; MAX_LANES]; N]) {
+    for (lanes, which) in lanes.chunks_mut(count).zip(which) {
+        for (x, _) in lanes.iter_mut().zip(which).filter(|(_, which)| *which) {
+            *x = T::ZERO;
+        }
+    }
+}
+
+/// Whether several registers side by side are of use: not where they are emulated, by many scalars each, which takes
+/// compilers minutes.
+const fn has_many_registers<S: Simd>() -> bool {
+    !(S::IS_SCALAR && size_of::<S::f64s>() > size_of::<f64>())
+}
+
+impl<T> PerSample<'_, T> {
+    /// The log-sum-exp of some registers of samples: top + tail, but top alone where that is infinite.
+    #[inline(always)]
+    fn keep<S: Simd, const N: usize>(
+        &mut self,
+        start: usize,
+        top: Vector<T, S, N>,
+        tail: Vector<T, S, N>,
+        infinite: Option<[[bool; MAX_LANES]; N]>,
+    ) where
+        T: Logarithm,
+    {
+        top.store(&mut self.top[start..]);
+        tail.store(&mut self.tail[start..]);
+        if let Some(infinite) = infinite {
+            clear(&mut self.tail[start..], Vector::<T, S>::COUNT, infinite);
+        }
+    }
+}

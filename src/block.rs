@@ -14,7 +14,7 @@ use crate::kernel::{
     Sparse, SparseGradient, SparseScores, Target, Transform, Want,
 };
 use crate::options::Options;
-use crate::schedule::{Parallelism, Plan, Shape, Storage};
+use crate::schedule::{Halves, Parallelism, Plan, Shape, Storage};
 use crate::workspace::{BlockData, BlockScratch, Planes, Sizes};
 use core::ops::Range;
 use faer::reborrow::IntoConst;
@@ -478,7 +478,7 @@ impl<'a, T: Real> Problem<'a, T> {
                 }),
                 direction: block.direction.as_deref_mut(),
             };
-            T::run_transform(transform, self.level);
+            self.run(transform, &|part| T::run_transform(part, self.level), &|(), ()| ());
         }
         // Where a residual is 0, what it is multiplied by must be finite.
         let planes = [&mut block.slopes, &mut block.direction, &mut block.bends];
@@ -492,7 +492,8 @@ impl<'a, T: Real> Problem<'a, T> {
     /// From a derivative in the space of the transformed scores, in the scores' place, to one in that of the scores.
     fn chain(&self, block: &mut BlockData<'_, T>) {
         if let Some(by) = block.slopes.as_deref() {
-            T::run_multiply(Multiply { x: block.scores, by }, self.level);
+            let multiply = Multiply { x: block.scores, by };
+            self.run(multiply, &|part| T::run_multiply(part, self.level), &|(), ()| ());
         }
     }
 
@@ -534,9 +535,10 @@ impl<'a, T: Real> Problem<'a, T> {
         next: Option<MatRef<'_, T>>,
     ) -> f64 {
         let BlockData { scores, targets, per_sample, labels, weights, .. } = block;
+        let scores = self.view(scores, labels.len());
         let residual = Residual {
-            scores: self.view(scores, labels.len()),
-            target: targets.as_deref().map_or(Target::Label, Target::Soft),
+            target: targets.as_deref().map_or(Target::Label, |targets| Target::soft(targets, &scores)),
+            scores,
             labels,
             weights: weights.as_deref(),
             // The derivative of the temperature is the same for all.
@@ -547,13 +549,12 @@ impl<'a, T: Real> Problem<'a, T> {
             losses,
             next,
         };
-        T::run_residual(residual, self.level)
+        self.run(residual, &|part| T::run_residual(part, self.level), &|a, b| a + b)
     }
 
     /// A plane of a block as the kernels see it.
     fn view<'s>(&self, data: &'s mut [T], samples: usize) -> Scores<'s, T> {
-        let (layout, stride) = (self.plan.layout(), self.plan.stride());
-        Scores { data, layout, stride, samples, classes: self.classes() }
+        Scores::new(data, self.plan.layout(), self.plan.stride(), (samples, self.classes()))
     }
 
     /// A plane of a block as a matrix.
@@ -610,6 +611,16 @@ impl<'a, T: Real> Problem<'a, T> {
         if held == Destination::Replace {
             matrix.fill(T::ZERO);
         }
+    }
+
+    /// A kernel on all of a block; in pieces if there are some for threads.
+    fn run<W: Halves, R: Send>(
+        &self,
+        work: W,
+        kernel: &(impl Fn(W) -> R + Sync),
+        add: &(impl Fn(R, R) -> R + Sync),
+    ) -> R {
+        if self.plan.in_pieces() { self.parallelism.in_pieces(work, kernel, add) } else { kernel(work) }
     }
 
     fn product(&self, product: Product<'_, T>) {

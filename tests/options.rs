@@ -18,6 +18,7 @@ for_each_float!(
     pairs_of_options,
     levels_agree,
     threads_agree,
+    pieces,
     least_shapes,
     bad_options,
     bad_targets,
@@ -433,6 +434,44 @@ fn threads_agree<T: Float>() {
                 for pool in &pools {
                     let found = pool.install(|| bits(Parallelism::Rayon));
                     assert!(found == serial, "{on:?}, {shape:?}, {storage:?}, {pool:?}");
+                }
+            }
+        }
+    }
+}
+
+/// A block whose softmax is done piece by piece, as the same samples in blocks too small for that.
+fn pieces<T: Float>() {
+    let all_but_soft: Vec<Toggle> = TOGGLES.iter().copied().filter(|&t| t != Soft).collect();
+    for on in [&TOGGLES[..], &all_but_soft] {
+        // Of the second shape the Hessian, which is made in pieces whatever the storage and the layout of the scores.
+        for (shape, has_hessian) in [((300, 40, 150), false), ((150, 2, 130), true)] {
+            for storage in STORAGES {
+                let case = Case::<T>::new(shape, on);
+                let stored = Stored::new(case.x.as_ref(), storage);
+                let (batch, theta) = (case.batch(0..shape.0, &stored), case.theta.as_ref());
+                let (rows, k) = theta.shape();
+                let outputs = |block_bytes: usize| {
+                    let objective = case.objective.clone().block_bytes(block_bytes);
+                    let mut workspace = worn();
+                    let [mut gradient, mut product] = [(); 2].map(|()| Mat::<T>::zeros(rows, k));
+                    let (mut losses, mut inputs) = (vec![T::of(0.0); shape.0], Mat::zeros(shape.0, shape.1));
+                    objective.sample_losses(&batch, theta, &mut losses, &mut workspace).unwrap();
+                    let (a, b) = (gradient.as_mut(), inputs.as_mut());
+                    objective.loss_and_gradients(&batch, theta, a, b, &mut workspace).unwrap();
+                    let (direction, out) = (case.direction.as_ref(), product.as_mut());
+                    objective.hessian_product(&batch, theta, direction, out, &mut workspace).unwrap();
+                    let size = if has_hessian { rows * k } else { 0 };
+                    let mut hessian = Mat::zeros(size, size);
+                    if has_hessian {
+                        objective.hessian(&batch, theta, hessian.as_mut(), &mut workspace).unwrap();
+                    }
+                    let losses = MatRef::from_column_major_slice(&losses, shape.0, 1).to_owned();
+                    [losses, gradient, inputs, product, hessian]
+                };
+                for (i, (found, truth)) in outputs(1 << 20).iter().zip(outputs(1)).enumerate() {
+                    let what = format!("{on:?}, {shape:?}, {storage:?}, output {i}");
+                    near(found.as_ref(), wide(truth.as_ref()).as_ref(), &what);
                 }
             }
         }

@@ -128,7 +128,10 @@ impl<T: Real> Problem<'_, T> {
             _ => None,
         };
         let curvature = Curvature {
-            scores: self.view(scores, x.samples()),
+            probabilities: scores,
+            layout: self.plan.layout(),
+            stride: self.plan.stride(),
+            shape: (x.samples(), self.classes()),
             direction,
             bend,
             z_loss: self.options.z_loss,

@@ -13,7 +13,7 @@
 
 use super::lanes::Vector;
 use super::log::Logarithm;
-use super::residual::{Layout, Scores};
+use super::residual::Layout;
 use pulp::{Simd, WithSimd};
 
 /// Which part of the second derivative is wanted.
@@ -27,9 +27,13 @@ pub(crate) enum Curve {
 
 /// The whole of a block, as one dispatch.
 pub(crate) struct Curvature<'a, T> {
-    /// Probabilities.
-    pub(crate) scores: Scores<'a, T>,
-    /// Becomes the result. In the order of the scores.
+    /// In the order of the scores, as all that has a number a score.
+    pub(crate) probabilities: &'a [T],
+    pub(crate) layout: Layout,
+    pub(crate) stride: usize,
+    /// Samples, classes.
+    pub(crate) shape: (usize, usize),
+    /// Becomes the result.
     pub(crate) direction: &'a mut [T],
     /// Of the transform, if it bends.
     pub(crate) bend: Option<Bend<'a, T>>,
@@ -42,7 +46,7 @@ pub(crate) struct Curvature<'a, T> {
     pub(crate) total: Option<&'a [T]>,
 }
 
-/// What a transform with a second derivative adds. All in the order of the scores.
+/// What a transform with a second derivative adds.
 #[derive(Clone, Copy)]
 pub(crate) struct Bend<'a, T> {
     pub(crate) slopes: &'a [T],
@@ -56,7 +60,7 @@ impl<T: Logarithm> WithSimd for Curvature<'_, T> {
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
         let lanes = Vector::<T, S>::COUNT;
-        let Scores { layout, stride, samples, classes, .. } = self.scores;
+        let Self { layout, stride, shape: (samples, classes), .. } = self;
         match layout {
             Layout::ClassMajor => {
                 for start in (0..samples).step_by(lanes) {
@@ -141,14 +145,14 @@ impl<T: Logarithm> Curvature<'_, T> {
     fn curve<S: Simd>(&mut self, mut shared: Shared<T, S>, places: impl Iterator<Item = Place<S>> + Clone) {
         if self.curve == Curve::Product {
             for place in places.clone() {
-                shared.mean = place.load(self.scores.data).mul_add(place.load(self.direction), shared.mean);
+                shared.mean = place.load(self.probabilities).mul_add(place.load(self.direction), shared.mean);
             }
-            if self.scores.layout == Layout::SampleMajor {
+            if self.layout == Layout::SampleMajor {
                 shared.mean = shared.mean.constant(shared.mean.sum());
             }
         }
         for place in places {
-            let (p, a) = (place.load(self.scores.data), place.load(self.direction));
+            let (p, a) = (place.load(self.probabilities), place.load(self.direction));
             let mean = shared.mean + shared.own * p * a;
             let mut curved = p * (shared.multiplier * (a - mean) + shared.z_loss * mean);
             if let Some(Bend { slopes, bends, targets }) = self.bend {

@@ -39,6 +39,15 @@ impl<'a, T> By<'a, T> {
 
 /// A matrix whose columns are known to be contiguous, as one of that type.
 #[inline(always)]
+pub(super) fn lines<T>(x: MatRef<'_, T>) -> Lines<'_, T> {
+    match x.try_as_col_major() {
+        Some(x) => x,
+        None => unreachable!("the stride was looked at"),
+    }
+}
+
+/// The same, to be written.
+#[inline(always)]
 pub(super) fn lines_mut<T>(x: MatMut<'_, T>) -> LinesMut<'_, T> {
     match x.try_as_col_major_mut() {
         Some(x) => x,

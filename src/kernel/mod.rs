@@ -18,6 +18,7 @@ mod sparse;
 mod tanh;
 mod thin;
 mod transform;
+mod transpose;
 mod wide;
 #[cfg(feature = "half")]
 mod widen;

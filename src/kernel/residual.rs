@@ -25,11 +25,13 @@
 mod across_classes;
 mod across_samples;
 
-use super::lanes::Vector;
+use super::lanes::{MAX_LANES, UNROLL, Vector};
+use super::lines::{Lines, LinesMut, lines, lines_mut};
 use super::log::{Logarithm, log1p_by_inverse};
+use crate::schedule::Halves;
 use across_classes::{label_rows, target_rows};
 use across_samples::{LabelGroups, TargetGroups};
-use faer::MatRef;
+use faer::{MatMut, MatRef};
 use pulp::{Simd, WithSimd};
 
 /// Of a sample that has no label: its residual is its probabilities.
@@ -38,9 +40,9 @@ pub(crate) const NO_LABEL: u32 = u32::MAX;
 /// How the scores of a block lie in memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Layout {
-    /// Class by class, each `stride` long (a multiple of `MAX_LANES`): lanes run across samples.
+    /// A line a class: lanes run across samples. A line is of whole registers.
     ClassMajor,
-    /// Sample by sample, each `stride` long: lanes run across classes.
+    /// A line a sample: lanes run across classes.
     SampleMajor,
 }
 
@@ -49,27 +51,81 @@ pub(crate) enum Layout {
 pub(crate) enum Target<'a, T> {
     /// t = 1 at the label, 0 elsewhere.
     Label,
-    /// Any t ≥ 0, in the order of the scores.
-    Soft(&'a [T]),
+    /// Any t ≥ 0, by the same lines as the scores.
+    Soft(Lines<'a, T>),
+}
+
+impl<'a, T> Target<'a, T> {
+    /// In the order of the scores.
+    pub(crate) fn soft(data: &'a [T], scores: &Scores<'_, T>) -> Self {
+        let (len, count) = scores.lines.shape();
+        let stride = scores.lines.col_stride().unsigned_abs();
+        Self::Soft(lines(MatRef::from_column_major_slice_with_stride(data, len, count, stride)))
+    }
+
+    /// Those of the first samples, and of the others.
+    fn split_at(self, at: usize, layout: Layout) -> (Self, Self) {
+        match self {
+            Self::Label => (Self::Label, Self::Label),
+            Self::Soft(targets) => {
+                let (a, b) = match layout {
+                    Layout::ClassMajor => targets.split_at_row(at),
+                    Layout::SampleMajor => targets.split_at_col(at),
+                };
+                (Self::Soft(a), Self::Soft(b))
+            }
+        }
+    }
 }
 
 /// A block of scores, samples × classes.
 pub(crate) struct Scores<'a, T> {
-    pub(crate) data: &'a mut [T],
-    pub(crate) layout: Layout,
-    pub(crate) stride: usize,
-    pub(crate) samples: usize,
-    pub(crate) classes: usize,
+    pub(super) lines: LinesMut<'a, T>,
+    pub(super) layout: Layout,
+    pub(super) samples: usize,
+    pub(super) classes: usize,
 }
 
-impl<T> Scores<'_, T> {
-    /// Place of a score.
+impl<'a, T> Scores<'a, T> {
+    /// In `data`, from the start of a line to that of the next `stride` numbers: class-major, a multiple of `MAX_LANES`.
+    pub(crate) fn new(
+        data: &'a mut [T],
+        layout: Layout,
+        stride: usize,
+        (samples, classes): (usize, usize),
+    ) -> Self {
+        let (len, count) = match layout {
+            Layout::ClassMajor => (samples.next_multiple_of(MAX_LANES), classes),
+            Layout::SampleMajor => (classes, samples),
+        };
+        let lines = lines_mut(MatMut::from_column_major_slice_with_stride_mut(data, len, count, stride));
+        Self { lines, layout, samples, classes }
+    }
+
+    /// One of the lines.
     #[inline(always)]
-    pub(crate) fn index(&self, sample: usize, class: usize) -> usize {
+    pub(super) fn line(&mut self, line: usize) -> &mut [T] {
+        self.lines.as_mut().col_mut(line).as_slice_mut()
+    }
+
+    /// A score.
+    #[inline(always)]
+    pub(super) fn at(&mut self, sample: usize, class: usize) -> &mut T {
         match self.layout {
-            Layout::ClassMajor => class * self.stride + sample,
-            Layout::SampleMajor => sample * self.stride + class,
+            Layout::ClassMajor => &mut self.lines[(sample, class)],
+            Layout::SampleMajor => &mut self.lines[(class, sample)],
         }
+    }
+
+    /// The first samples, of whole registers, and the others.
+    fn split_at(self, at: usize) -> (Self, Self) {
+        let Self { lines, layout, samples, classes } = self;
+        let (a, b) = match layout {
+            Layout::ClassMajor => lines.split_at_row_mut(at),
+            Layout::SampleMajor => lines.split_at_col_mut(at),
+        };
+        let part = |lines, samples| Self { lines, layout, samples, classes };
+        (part(a, at), part(b, samples - at))
     }
 }
 
@@ -87,7 +143,26 @@ pub(crate) struct PerSample<'a, T> {
     pub(crate) total: &'a mut [T],
 }
 
-impl<T> PerSample<'_, T> {
+impl<'a, T> PerSample<'a, T> {
+    /// Those of the first samples, and of the others.
+    fn split_at(self, at: usize) -> (Self, Self) {
+        let (label_score, label_score_1) = self.label_score.split_at_mut(at);
+        let (coefficient, coefficient_1) = self.coefficient.split_at_mut(at);
+        let (top, top_1) = self.top.split_at_mut(at);
+        let (tail, tail_1) = self.tail.split_at_mut(at);
+        let (total, total_1) = self.total.split_at_mut(at);
+        (
+            Self { label_score, coefficient, top, tail, total },
+            Self {
+                label_score: label_score_1,
+                coefficient: coefficient_1,
+                top: top_1,
+                tail: tail_1,
+                total: total_1,
+            },
+        )
+    }
+
     /// The same for a while.
     pub(crate) fn reborrow(&mut self) -> PerSample<'_, T> {
         PerSample {
@@ -132,6 +207,42 @@ pub(crate) struct Residual<'a, T> {
     pub(crate) losses: Option<&'a mut [T]>,
     /// Rows that will be read soon: they may be fetched from memory meanwhile.
     pub(crate) next: Option<MatRef<'a, T>>,
+}
+
+/// Samples of a piece: as many registers as are taken together.
+const PIECE: usize = UNROLL * MAX_LANES;
+
+impl<T: Logarithm> Halves for Residual<'_, T> {
+    fn can_be_halved(&self) -> bool {
+        self.scores.samples > PIECE
+    }
+
+    fn halves(self) -> (Self, Self) {
+        let Self { divisor, z_loss, want, .. } = self;
+        let at = (self.scores.samples / 2).next_multiple_of(PIECE);
+        let (target, target_1) = self.target.split_at(at, self.scores.layout);
+        let (scores, scores_1) = self.scores.split_at(at);
+        let (labels, labels_1) = self.labels.split_at(at);
+        let (weights, weights_1) = self.weights.map(|weights| weights.split_at(at)).unzip();
+        let (per_sample, per_sample_1) = self.per_sample.split_at(at);
+        let (losses, losses_1) = self.losses.map(|losses| losses.split_at_mut(at)).unzip();
+        let (next, next_1) = self.next.map(|next| next.split_at_row(next.nrows() / 2)).unzip();
+        (
+            Self { scores, target, labels, weights, divisor, z_loss, want, per_sample, losses, next },
+            Self {
+                scores: scores_1,
+                target: target_1,
+                labels: labels_1,
+                weights: weights_1,
+                divisor,
+                z_loss,
+                want,
+                per_sample: per_sample_1,
+                losses: losses_1,
+                next: next_1,
+            },
+        )
+    }
 }
 
 impl<T: Logarithm> WithSimd for Residual<'_, T> {
@@ -253,8 +364,7 @@ const SUMS: usize = 8;
 #[inline(never)]
 fn silence<T: Logarithm>(scores: &mut Scores<'_, T>, sample: usize) {
     for class in 0..scores.classes {
-        let at = scores.index(sample, class);
-        scores.data[at] = T::ZERO;
+        *scores.at(sample, class) = T::ZERO;
     }
 }
 

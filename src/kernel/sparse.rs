@@ -108,7 +108,7 @@ fn scores<T: Logarithm, I: Index, S: Simd>(
     samples: Range<usize>,
     rows: &[T],
     has_intercept: bool,
-    out: Scores<'_, T>,
+    mut out: Scores<'_, T>,
     buffer: &mut [T],
 ) {
     let stride = buffer.len();
@@ -131,13 +131,12 @@ fn scores<T: Logarithm, I: Index, S: Simd>(
                 }
             }
         }
+        let classes = out.classes;
         match out.layout {
-            Layout::SampleMajor => {
-                out.data[i * out.stride..][..out.classes].copy_from_slice(&buffer[..out.classes])
-            }
+            Layout::SampleMajor => out.line(i).copy_from_slice(&buffer[..classes]),
             Layout::ClassMajor => {
-                for (class, &z) in buffer[..out.classes].iter().enumerate() {
-                    out.data[class * out.stride + i] = z;
+                for (class, &z) in buffer[..classes].iter().enumerate() {
+                    *out.at(i, class) = z;
                 }
             }
         }
@@ -168,7 +167,8 @@ fn gradient<T: Logarithm, I: Index, S: Simd>(
     x: SparseRowMatRef<'_, I, T>,
     product: SparseGradient<'_, T>,
 ) {
-    let SparseGradient { samples, weights, squared, has_intercept, residual, mut out, buffer, .. } = product;
+    let SparseGradient { samples, weights, squared, has_intercept, mut residual, mut out, buffer, .. } =
+        product;
     for (i, sample) in samples.enumerate() {
         if weights.is_some_and(
             #[inline(always)]
@@ -177,7 +177,7 @@ fn gradient<T: Logarithm, I: Index, S: Simd>(
             continue;
         }
         for (class, r) in buffer[..residual.classes].iter_mut().enumerate() {
-            *r = residual.data[residual.index(i, class)];
+            *r = *residual.at(i, class);
         }
         let (indices, numbers) = (x.symbolic().col_idx_of_row_raw(sample), x.val_of_row(sample));
         for (j, &x) in indices.iter().zip(numbers) {

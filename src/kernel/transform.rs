@@ -1,8 +1,9 @@
 //! What the scores go through before the softmax, element by element: z = cap·tanh(s / cap) / temperature.
 
-use super::lanes::{Lanes, UNROLL, Vector};
+use super::lanes::{Lanes, MAX_LANES, UNROLL, Vector};
 use super::reduce::{Pairwise, Scale, map, map_with};
 use super::tanh::{Tangent, tanh_and_slope};
+use crate::schedule::Halves;
 use pulp::{Simd, WithSimd};
 
 /// A block's scores s, which become z, with what derivatives need of the cap. (Those leave the temperature to their
@@ -22,6 +23,41 @@ pub(crate) struct SoftCap<'a, T> {
     pub(crate) slopes: Option<&'a mut [T]>,
     /// The second derivative, −2·tanh(s / cap)·slope / cap, times u.
     pub(crate) bends: Option<&'a mut [T]>,
+}
+
+/// Numbers that are worth a thread: some 10 µs of one core.
+const PIECE: usize = 1 << 14;
+
+impl<T: Send + Sync> Halves for Transform<'_, T> {
+    fn can_be_halved(&self) -> bool {
+        self.scores.len() > PIECE
+    }
+
+    fn halves(self) -> (Self, Self) {
+        let Self { scores, temperature, soft_cap, direction } = self;
+        let at = middle(scores.len());
+        let (scores, scores_1) = scores.split_at_mut(at);
+        let (soft_cap, soft_cap_1) = soft_cap.map(|soft_cap| soft_cap.split_at(at)).unzip();
+        let (direction, direction_1) = direction.map(|direction| direction.split_at_mut(at)).unzip();
+        (
+            Self { scores, temperature, soft_cap, direction },
+            Self { scores: scores_1, temperature, soft_cap: soft_cap_1, direction: direction_1 },
+        )
+    }
+}
+
+impl<T> SoftCap<'_, T> {
+    fn split_at(self, at: usize) -> (Self, Self) {
+        let Self { cap, slopes, bends } = self;
+        let (slopes, slopes_1) = slopes.map(|slopes| slopes.split_at_mut(at)).unzip();
+        let (bends, bends_1) = bends.map(|bends| bends.split_at_mut(at)).unzip();
+        (Self { cap, slopes, bends }, Self { cap, slopes: slopes_1, bends: bends_1 })
+    }
+}
+
+/// The middle of a plane, between two registers.
+fn middle(len: usize) -> usize {
+    (len / 2).next_multiple_of(MAX_LANES)
 }
 
 impl<T: Tangent> WithSimd for Transform<'_, T> {
@@ -94,6 +130,18 @@ fn cap_at<T: Tangent, S: Simd, const N: usize>(
 pub(crate) struct Multiply<'a, T> {
     pub(crate) x: &'a mut [T],
     pub(crate) by: &'a [T],
+}
+
+impl<T: Send + Sync> Halves for Multiply<'_, T> {
+    fn can_be_halved(&self) -> bool {
+        self.x.len() > PIECE
+    }
+
+    fn halves(self) -> (Self, Self) {
+        let at = middle(self.x.len());
+        let ((x, x_1), (by, by_1)) = (self.x.split_at_mut(at), self.by.split_at(at));
+        (Self { x, by }, Self { x: x_1, by: by_1 })
+    }
 }
 
 impl<T: Lanes> WithSimd for Multiply<'_, T> {

@@ -13,6 +13,7 @@ use super::ahead::{CACHE_LINE, prefetch, prefetch_near};
 use super::lanes::{Aligned, Lanes, MAX_LANES, Vector};
 use super::level::SimdLevel;
 use super::lines::{By, Lines, LinesMut, lines_mut};
+use super::transpose::transpose;
 use crate::gemm::{Destination, Product};
 use core::cell::Cell;
 use pulp::{Simd, WithSimd, bytemuck};
@@ -32,9 +33,6 @@ const COLUMNS: usize = 12;
 /// Columns of a tile where fewer than [`COLUMNS`] are left.
 const LAST_COLUMNS: usize = 4;
 
-/// Rows, and columns, of the squares that are transposed.
-const SQUARE: usize = 8;
-
 /// Columns of A from one that is copied to one that is asked for.
 const COLUMNS_AHEAD: usize = 16;
 
@@ -47,8 +45,8 @@ const CACHED_BYTES: usize = 2 << 20;
 /// Fewest rows of a result: each uses all that is copied of B.
 const FEWEST_ROWS: usize = 256;
 
-/// Fewest columns of a result: each uses all that is copied of A, line by line or number by number.
-const FEWEST_COLUMNS: (usize, usize) = (64, 256);
+/// Fewest columns of a result: each uses all that is copied of A.
+const FEWEST_COLUMNS: usize = 64;
 
 /// Least depth: after each stretch the result is written.
 const LEAST_DEPTH: usize = 128;
@@ -80,11 +78,10 @@ impl<'a, T: Lanes> Wide<'a, T> {
         let (rows, columns, depth) = (dst.nrows(), dst.ncols(), a.ncols());
         let numbers =
             rows.saturating_mul(depth).saturating_add(columns.saturating_mul(rows.saturating_add(depth)));
-        let fewest_columns = if a.row_stride() == 1 { FEWEST_COLUMNS.0 } else { FEWEST_COLUMNS.1 };
         numbers.saturating_mul(size_of::<T>()) >= CACHED_BYTES
             && rows >= FEWEST_ROWS
             && depth >= LEAST_DEPTH
-            && columns >= fewest_columns
+            && columns >= FEWEST_COLUMNS
             && dst.row_stride() == 1
             && By::new(a).is_some()
             && By::new(b).is_some()
@@ -183,18 +180,25 @@ fn pack<T: Lanes, S: Simd>(simd: S, a: By<'_, T>, rows: usize, panel: &mut [T]) 
     let width = STRIP * lanes;
     let depth = panel.len() / rows.next_multiple_of(lanes);
     for (strip, start) in panel.chunks_mut(width * depth).zip((0..rows).step_by(width)) {
-        match (a.part(start..rows.min(start + width), 0..depth), strip.len() == width * depth) {
-            (By::Columns(columns), true) => pack_columns::<T, S, STRIP>(simd, columns, strip),
-            (By::Columns(columns), false) => pack_columns::<T, S, 1>(simd, columns, strip),
-            (By::Rows(rows), true) => pack_rows::<T, S, STRIP>(rows, strip),
-            (By::Rows(rows), false) => pack_rows::<T, S, 1>(rows, strip),
+        match (a, strip.len() == width * depth) {
+            (By::Columns(x), true) => pack_columns::<T, S, STRIP>(simd, x, start, strip),
+            (By::Columns(x), false) => pack_columns::<T, S, 1>(simd, x, start, strip),
+            (By::Rows(x), true) => pack_rows::<T, S, STRIP>(simd, x, start, strip),
+            (By::Rows(x), false) => pack_rows::<T, S, 1>(simd, x, start, strip),
         }
     }
 }
 
+/// From one row on, as many as there are or fit.
 #[inline(always)]
-fn pack_columns<T: Lanes, S: Simd, const REGISTERS: usize>(simd: S, columns: Lines<'_, T>, strip: &mut [T]) {
+fn pack_columns<T: Lanes, S: Simd, const REGISTERS: usize>(
+    simd: S,
+    columns: Lines<'_, T>,
+    start: usize,
+    strip: &mut [T],
+) {
     let lanes = Vector::<T, S>::COUNT;
+    let columns = columns.subrows(start, (REGISTERS * lanes).min(columns.nrows() - start));
     let strip = T::split_mut::<S>(strip).0.as_chunks_mut::<REGISTERS>().0;
     for (t, out) in strip.iter_mut().enumerate() {
         if t + COLUMNS_AHEAD < columns.ncols() {
@@ -214,32 +218,40 @@ fn pack_columns<T: Lanes, S: Simd, const REGISTERS: usize>(simd: S, columns: Lin
     }
 }
 
-/// Transposes them, a square at a time.
+/// The same, a square at a time.
 #[inline(always)]
-fn pack_rows<T: Lanes, S: Simd, const REGISTERS: usize>(rows: Lines<'_, T>, strip: &mut [T]) {
-    let (width, depth, last) = (REGISTERS * Vector::<T, S>::COUNT, rows.nrows(), rows.ncols() - 1);
-    for first in (0..width).step_by(SQUARE) {
-        // The last row again in place of those that complete a register: nothing reads what becomes of it.
-        let lines: [&[T]; SQUARE] = core::array::from_fn(
-            #[inline(always)]
-            |i| rows.col((first + i).min(last)).as_slice(),
-        );
-        for (square, out) in strip.chunks_exact_mut(SQUARE * width).enumerate() {
-            let lines: [&[T; SQUARE]; SQUARE] = core::array::from_fn(
+fn pack_rows<T: Lanes, S: Simd, const REGISTERS: usize>(
+    simd: S,
+    rows: Lines<'_, T>,
+    start: usize,
+    strip: &mut [T],
+) {
+    let (lanes, depth, last) = (Vector::<T, S>::COUNT, rows.nrows(), rows.ncols() - 1);
+    let strip = T::split_mut::<S>(strip).0.as_chunks_mut::<REGISTERS>().0;
+    for register in 0..REGISTERS {
+        let lines_from = |first: usize| -> [&[T]; MAX_LANES] {
+            core::array::from_fn(
+                // The last row again in place of those that complete a register: nothing reads what becomes of it.
                 #[inline(always)]
-                |i| &lines[i].as_chunks().0[square],
-            );
-            for t in 0..SQUARE {
-                let out = &mut out[t * width + first..][..SQUARE];
-                for i in 0..SQUARE {
-                    out[i] = lines[i][t];
-                }
+                |i| rows.col((first + i).min(last)).as_slice(),
+            )
+        };
+        let first = start + register * lanes;
+        let (lines, soon) = (lines_from(first), lines_from(first + lanes));
+        for (step, out) in strip.chunks_exact_mut(lanes).enumerate() {
+            let mut square = [T::splat(simd, T::ZERO); MAX_LANES];
+            for i in 0..lanes {
+                prefetch_near(&soon[i][step * lanes]);
+                square[i] = T::split::<S>(lines[i]).0[step];
+            }
+            transpose::<T, S>(simd, &mut square);
+            for (out, column) in out.iter_mut().zip(square) {
+                out[register] = column;
             }
         }
-        for t in depth / SQUARE * SQUARE..depth {
-            for i in 0..SQUARE {
-                strip[t * width + first + i] = lines[i][t];
-            }
+        for (t, out) in strip.iter_mut().enumerate().skip(depth / lanes * lanes) {
+            let out = &mut bytemuck::cast_slice_mut(out)[register * lanes..][..lanes];
+            out.iter_mut().zip(lines).for_each(|(out, line)| *out = line[t]);
         }
     }
 }
@@ -271,7 +283,7 @@ fn columns<T: Lanes, S: Simd, const STRETCH: usize, const TILE: usize>(
         By::Columns(columns) => {
             for (near, c) in near.as_flattened_mut().chunks_exact_mut(STRETCH).zip(first..first + dst.ncols())
             {
-                near[..columns.nrows()].copy_from_slice(columns.col(c).as_slice());
+                Vector::<T, S>::copy(simd, columns.col(c).as_slice(), near);
             }
             strips::<T, S, STRETCH, TILE, false>(simd, dst, held, panel, columns.nrows(), near);
         }

@@ -3,6 +3,15 @@
 use core::ops::Range;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
+/// Work that can be done in two halves.
+pub(crate) trait Halves: Send + Sized {
+    /// Whether that is worth while.
+    fn can_be_halved(&self) -> bool;
+
+    /// Both.
+    fn halves(self) -> (Self, Self);
+}
+
 /// Who does the work.
 ///
 /// Neither changes a bit of any result.
@@ -27,6 +36,22 @@ impl Parallelism {
             Self::Serial => (a(), b()),
             Self::Rayon => rayon::join(a, b),
         }
+    }
+
+    /// Runs pieces of some work, and adds up their results. How often it is halved follows from the work alone, so the
+    /// order of the sum does too.
+    pub(crate) fn in_pieces<W: Halves, R: Send>(
+        self,
+        work: W,
+        run: &(impl Fn(W) -> R + Sync),
+        add: &(impl Fn(R, R) -> R + Sync),
+    ) -> R {
+        if !work.can_be_halved() {
+            return run(work);
+        }
+        let (a, b) = work.halves();
+        let (a, b) = self.join(|| self.in_pieces(a, run, add), || self.in_pieces(b, run, add));
+        add(a, b)
     }
 
     /// Runs `f` where a later [`join`](Self::join) does not have to enter the pool again.

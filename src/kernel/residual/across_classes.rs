@@ -3,6 +3,7 @@
 use super::{Residual, Sums, TargetResidual, Want, label_residual, sums};
 use crate::kernel::exp::exp_nonpositive;
 use crate::kernel::lanes::Vector;
+use crate::kernel::lines::Lines;
 use crate::kernel::log::Logarithm;
 use crate::kernel::reduce::{
     Pairwise, Scale, exp_and_sum, exp_sum, has_nan, map, map_with, max_ignoring_nan, position,
@@ -37,7 +38,7 @@ fn row_sums<T: Logarithm, S: Simd>(
 pub(super) fn label_rows<T: Logarithm, S: Simd>(simd: S, block: &mut Residual<'_, T>) {
     let Residual { scores, per_sample, labels, z_loss, want, .. } = block;
     for sample in 0..scores.samples {
-        let row = &mut scores.data[sample * scores.stride..][..scores.classes];
+        let row = scores.line(sample);
         let label = labels[sample];
         let label_score = match row.get_mut(label as usize) {
             Some(score) => core::mem::replace(score, T::NEG_INFINITY),
@@ -68,12 +69,14 @@ pub(super) fn label_rows<T: Logarithm, S: Simd>(simd: S, block: &mut Residual<'_
 
 /// Lanes across classes: a sample with targets of all classes at a time. The anchor takes the label's place.
 #[inline(always)]
-pub(super) fn target_rows<T: Logarithm, S: Simd>(simd: S, block: &mut Residual<'_, T>, targets: &[T]) {
+pub(super) fn target_rows<T: Logarithm, S: Simd>(
+    simd: S,
+    block: &mut Residual<'_, T>,
+    targets: Lines<'_, T>,
+) {
     let Residual { scores, per_sample, z_loss, want, .. } = block;
     for sample in 0..scores.samples {
-        let start = sample * scores.stride;
-        let row = &mut scores.data[start..][..scores.classes];
-        let t = &targets[start..][..scores.classes];
+        let (row, t) = (scores.line(sample), targets.col(sample).as_slice());
         let top = max_ignoring_nan(simd, row);
         let infinite = top == T::INFINITY && !has_nan(simd, row);
         let (spread, total) = spread_and_total(simd, row, t, top);

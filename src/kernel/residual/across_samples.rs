@@ -4,6 +4,7 @@ use super::{PerSample, Residual, TargetResidual, Want, label_residual, sums};
 use crate::kernel::ahead::Ahead;
 use crate::kernel::exp::exp_nonpositive;
 use crate::kernel::lanes::{MAX_LANES, UNROLL, Vector};
+use crate::kernel::lines::Lines;
 use crate::kernel::log::Logarithm;
 use crate::kernel::reduce::CompensatedSum;
 use pulp::Simd;
@@ -55,8 +56,8 @@ impl<T: Logarithm, const WRITES: bool> Groups<T> for LabelGroups<WRITES> {
     fn group<S: Simd, const N: usize>(self, simd: S, block: &mut Residual<'_, T>, start: usize) {
         let is_plain = block.is_plain();
         let Residual { scores, per_sample, z_loss, want, .. } = block;
-        let (stride, classes) = (scores.stride, scores.classes);
-        let data = &mut scores.data[start..];
+        let classes = scores.classes;
+        let mut lines = scores.lines.as_mut().subrows_mut(start, N * Vector::<T, S>::COUNT);
         let zero = Vector::<T, S, N>::splat(simd, T::ZERO);
         // The number of a class, in all lanes of one register.
         let (first, one) = (Vector::<T, S>::splat(simd, T::ZERO), Vector::splat(simd, T::ONE));
@@ -66,12 +67,12 @@ impl<T: Logarithm, const WRITES: bool> Groups<T> for LabelGroups<WRITES> {
         let mut label_score = top;
         let mut this = first;
         for class in 0..classes {
-            let z = Vector::load(simd, &data[class * stride..]);
+            let z = Vector::load(simd, lines.as_mut().col_mut(class).as_slice_mut());
             top = top.larger(z);
             label_score = z.or_else(Vector::repeat(this).equal(label), label_score);
             this = this + one;
         }
-        let infinite = infinite_rows(data, stride, classes, top);
+        let infinite = infinite_rows(lines.as_ref(), top);
 
         let mut rest = CompensatedSum::<T, S, N>::new(simd);
         let mut at_label = zero;
@@ -80,7 +81,7 @@ impl<T: Logarithm, const WRITES: bool> Groups<T> for LabelGroups<WRITES> {
             classes,
             #[inline(always)]
             |class| {
-                let at = &mut data[class * stride..];
+                let at = lines.as_mut().col_mut(class).as_slice_mut();
                 let e = exp_nonpositive(Vector::load(simd, at) - top);
                 let is_label = Vector::repeat(this).equal(label);
                 at_label = e.or_else(is_label, at_label);
@@ -103,7 +104,7 @@ impl<T: Logarithm, const WRITES: bool> Groups<T> for LabelGroups<WRITES> {
             };
             let mut this = first;
             for class in 0..classes {
-                let at = &mut data[class * stride..];
+                let at = lines.as_mut().col_mut(class).as_slice_mut();
                 let other = Vector::load(simd, at) * scale;
                 at_label.or_else(Vector::repeat(this).equal(label), other).store(at);
                 this = this + one;
@@ -116,26 +117,26 @@ impl<T: Logarithm, const WRITES: bool> Groups<T> for LabelGroups<WRITES> {
 
 /// Samples with targets of all classes.
 #[derive(Clone, Copy)]
-pub(super) struct TargetGroups<'a, T>(pub(super) &'a [T]);
+pub(super) struct TargetGroups<'a, T>(pub(super) Lines<'a, T>);
 
 impl<T: Logarithm> Groups<T> for TargetGroups<'_, T> {
     #[inline(always)]
     fn group<S: Simd, const N: usize>(self, simd: S, block: &mut Residual<'_, T>, start: usize) {
         let Residual { scores, per_sample, z_loss, want, .. } = block;
-        let (stride, classes) = (scores.stride, scores.classes);
-        let data = &mut scores.data[start..];
-        let targets = self.0;
+        let classes = scores.classes;
+        let mut lines = scores.lines.as_mut().subrows_mut(start, N * Vector::<T, S>::COUNT);
+        let targets = self.0.subrows(start, lines.nrows());
         let zero = Vector::<T, S, N>::splat(simd, T::ZERO);
         let (first, one) = (Vector::<T, S>::splat(simd, T::ZERO), Vector::splat(simd, T::ONE));
         let mut top = Vector::splat(simd, T::NEG_INFINITY);
         let (mut anchor, mut this) = (zero, first);
         for class in 0..classes {
-            let z = Vector::load(simd, &data[class * stride..]);
+            let z = Vector::load(simd, lines.as_mut().col_mut(class).as_slice_mut());
             anchor = Vector::repeat(this).or_else(top.less(z), anchor);
             top = top.larger(z);
             this = this + one;
         }
-        let infinite = infinite_rows(data, stride, classes, top);
+        let infinite = infinite_rows(lines.as_ref(), top);
 
         let half = Vector::splat(simd, T::from_f64(0.5));
         let half_top = top * half;
@@ -145,9 +146,9 @@ impl<T: Logarithm> Groups<T> for TargetGroups<'_, T> {
         let mut at_anchor = zero;
         let mut this = first;
         for class in 0..classes {
-            let at = &mut data[class * stride..];
+            let at = lines.as_mut().col_mut(class).as_slice_mut();
             let z = Vector::load(simd, at);
-            let t = Vector::load(simd, &targets[class * stride + start..]);
+            let t = Vector::load(simd, targets.col(class).as_slice());
             let e = exp_nonpositive(z - top);
             let is_anchor = Vector::repeat(this).equal(anchor);
             at_anchor = e.or_else(is_anchor, at_anchor);
@@ -164,7 +165,7 @@ impl<T: Logarithm> Groups<T> for TargetGroups<'_, T> {
         let sums = sums(top, at_anchor, rest.sum, *z_loss, false);
         if *want == Want::Probabilities {
             for class in 0..classes {
-                let at = &mut data[class * stride..];
+                let at = lines.as_mut().col_mut(class).as_slice_mut();
                 (Vector::load(simd, at) * sums.inverse).store(at);
             }
         } else if *want == Want::Residual {
@@ -172,10 +173,10 @@ impl<T: Logarithm> Groups<T> for TargetGroups<'_, T> {
             let residual = TargetResidual::new(&sums, coefficient, total.sum);
             let mut this = first;
             for class in 0..classes {
-                let at = &mut data[class * stride..];
+                let at = lines.as_mut().col_mut(class).as_slice_mut();
                 let e = Vector::load(simd, at);
                 let others = sums.rest.or_else(Vector::repeat(this).equal(anchor), sums.sum - e);
-                residual.of(e, Vector::load(simd, &targets[class * stride + start..]), others).store(at);
+                residual.of(e, Vector::load(simd, targets.col(class).as_slice()), others).store(at);
                 this = this + one;
             }
         }
@@ -189,16 +190,14 @@ impl<T: Logarithm> Groups<T> for TargetGroups<'_, T> {
 /// and no more is to be added to the difference between it and a score.
 #[inline(always)]
 fn infinite_rows<T: Logarithm, S: Simd, const N: usize>(
-    data: &[T],
-    stride: usize,
-    classes: usize,
+    lines: Lines<'_, T>,
     top: Vector<T, S, N>,
 ) -> Option<[[bool; MAX_LANES]; N]> {
     let mut infinite = None;
     for i in 0..N {
         if top.part(i).lanes().iter().fold(false, |any, &t| any | (t == T::INFINITY)) {
             infinite.get_or_insert([[false; MAX_LANES]; N])[i] =
-                infinite_lanes(&data[i * Vector::<T, S>::COUNT..], stride, classes, top.part(i).lanes());
+                infinite_lanes(lines, i * Vector::<T, S>::COUNT, top.part(i).lanes());
         }
     }
     infinite
@@ -206,10 +205,10 @@ fn infinite_rows<T: Logarithm, S: Simd, const N: usize>(
 
 #[cold]
 #[inline(never)]
-fn infinite_lanes<T: Logarithm>(data: &[T], stride: usize, classes: usize, top: &[T]) -> [bool; MAX_LANES] {
+fn infinite_lanes<T: Logarithm>(lines: Lines<'_, T>, start: usize, top: &[T]) -> [bool; MAX_LANES] {
     let mut infinite = [false; MAX_LANES];
     for (lane, &top) in top.iter().enumerate() {
-        let mut row = data.iter().skip(lane).step_by(stride).take(classes);
+        let mut row = lines.row(start + lane).iter();
         infinite[lane] = top == T::INFINITY && !row.any(|z| z.to_f64().is_nan());
     }
     infinite

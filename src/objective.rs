@@ -294,7 +294,7 @@ impl Objective {
         check_output(Operand::HessianProduct, theta.shape(), out.shape())?;
         let mut problem = self.problem_of(batch, theta, Task::HessianProduct, divisor);
         problem.direction = Some(Linear::new(direction, batch.features().features()));
-        run_blocks(problem, out.as_mut(), None, Destination::Replace, workspace)?;
+        run_blocks(&mut problem, out.as_mut(), None, Destination::Replace, workspace)?;
         self.add_penalised(batch, out, direction);
         Ok(())
     }
@@ -313,8 +313,8 @@ impl Objective {
     ) -> Result<(), Error> {
         let divisor = self.check(batch, theta)?;
         check_output(Operand::HessianDiagonal, theta.shape(), out.shape())?;
-        let problem = self.problem_of(batch, theta, Task::HessianDiagonal, divisor);
-        run_blocks(problem, out.as_mut(), None, Destination::Replace, workspace)?;
+        let mut problem = self.problem_of(batch, theta, Task::HessianDiagonal, divisor);
+        run_blocks(&mut problem, out.as_mut(), None, Destination::Replace, workspace)?;
         if self.options.l2 > 0.0 {
             let mut penalised = out.subrows_mut(0, batch.features().features());
             zip!(&mut penalised).for_each(|unzip!(h)| *h += T::from_f64(self.options.l2));
@@ -342,7 +342,7 @@ impl Objective {
         check_output(Operand::Hessian, (size, size), out.shape())?;
         let mut problem = self.problem_of(batch, theta, Task::Hessian, divisor);
         problem.plan = problem.plan.with_one_group();
-        run_blocks(problem, out.as_mut(), None, Destination::Replace, workspace)?;
+        run_blocks(&mut problem, out.as_mut(), None, Destination::Replace, workspace)?;
         let features = batch.features().features();
         for k in 0..size {
             if self.options.l2 > 0.0 && k % rows < features {
@@ -370,7 +370,8 @@ impl Objective {
         let x = x.into();
         self.check_theta(&x, theta)?;
         check_output(Operand::Probabilities, (x.samples(), theta.ncols()), out.shape())?;
-        let Parts { run, problem, .. } = workspace.reserve(self.problem(x, theta, None, Task::Value))?;
+        let mut problem = self.problem(x, theta, None, Task::Value);
+        let run = workspace.reserve(&mut problem)?.run;
         run.for_each_block(out, &|samples, out, scratch| problem.probabilities(samples, scratch, out));
         Ok(())
     }
@@ -391,7 +392,8 @@ impl Objective {
         let x = x.into();
         self.check_theta(&x, theta)?;
         check_count(x.samples(), Operand::Labels, labels.len())?;
-        let Parts { run, problem, .. } = workspace.reserve(self.problem(x, theta, None, Task::Value))?;
+        let mut problem = self.problem(x, theta, None, Task::Value);
+        let run = workspace.reserve(&mut problem)?.run;
         run.for_each_block(labels, &|samples, labels, scratch| problem.predict(samples, scratch, labels));
         Ok(())
     }
@@ -416,7 +418,8 @@ impl Objective {
         let expected = (x.samples(), classes.ncols().min(theta.ncols()));
         check_output(Operand::TopClasses, expected, classes.shape())?;
         check_output(Operand::Probabilities, expected, probabilities.shape())?;
-        let Parts { run, problem, .. } = workspace.reserve(self.problem(x, theta, None, Task::Value))?;
+        let mut problem = self.problem(x, theta, None, Task::Value);
+        let run = workspace.reserve(&mut problem)?.run;
         run.for_each_block((classes, probabilities), &|samples, (classes, probabilities), scratch| {
             problem.top_k(samples, scratch, classes, probabilities);
         });
@@ -438,9 +441,9 @@ impl Objective {
     ) -> Result<(), Error> {
         self.check_batch(batch, theta)?;
         check_output(Operand::Accumulator, theta.shape(), accumulator.gradient.shape())?;
-        let problem = self.problem_of(batch, theta, Task::Value, 1.0);
+        let mut problem = self.problem_of(batch, theta, Task::Value, 1.0);
         let gradient = accumulator.gradient.as_mut();
-        let loss = run_blocks(problem, gradient, None, Destination::Add, workspace)?;
+        let loss = run_blocks(&mut problem, gradient, None, Destination::Add, workspace)?;
         accumulator.loss += loss;
         accumulator.weight += batch.weight(&self.options, theta.ncols());
         Ok(())
@@ -480,9 +483,9 @@ impl Objective {
             let expected = (batch.samples(), batch.features().features());
             check_output(Operand::InputGradient, expected, out.shape())?;
         }
-        let problem = self.problem_of(batch, theta, Task::Value, divisor);
+        let mut problem = self.problem_of(batch, theta, Task::Value, divisor);
         let (out, held) = (gradient.as_mut(), Destination::Replace);
-        let loss = run_blocks(problem, out, input_gradient, held, workspace)?;
+        let loss = run_blocks(&mut problem, out, input_gradient, held, workspace)?;
         self.add_penalised(batch, gradient, theta);
         Ok(loss / divisor + self.penalty(batch, theta))
     }
@@ -498,8 +501,8 @@ impl Objective {
         if let Some(losses) = &sample_losses {
             check_count(batch.samples(), Operand::Losses, losses.len())?;
         }
-        let problem = self.problem_of(batch, theta, Task::Value, divisor);
-        let Parts { run, problem, losses, .. } = workspace.reserve(problem)?;
+        let mut problem = self.problem_of(batch, theta, Task::Value, divisor);
+        let Parts { run, losses, .. } = workspace.reserve(&mut problem)?;
         run.for_each_block((ByBlock(losses), sample_losses), &|samples, (loss, sample_losses), scratch| {
             loss.0[0] = problem.loss(samples, scratch, sample_losses);
         });
@@ -594,7 +597,7 @@ pub fn loss_and_gradient<'a, T: Real>(
 /// Runs all blocks: what they add to a matrix of the shape of the gradient, and the sum of their losses. What there is one
 /// row a sample of they write too.
 fn run_blocks<'a, T: Real>(
-    mut problem: Problem<'a, T>,
+    problem: &mut Problem<'a, T>,
     out: MatMut<'_, T>,
     by_sample: Option<MatMut<'_, T>>,
     held: Destination,
@@ -603,11 +606,11 @@ fn run_blocks<'a, T: Real>(
     if problem.task != Task::Hessian {
         problem.plan = problem.plan.with_partials(out.row_stride() == 1);
     }
-    let Parts { run, problem, partials, losses } = workspace.reserve(problem)?;
+    let Parts { run, partials, losses } = workspace.reserve(problem)?;
     match partials {
-        None => run_groups(&run, &problem, ByGroup::of(out), by_sample, held, losses),
+        None => run_groups(&run, problem, ByGroup::of(out), by_sample, held, losses),
         Some(mut partials) => {
-            run_groups(&run, &problem, partials.reborrow(), by_sample, Destination::Replace, losses);
+            run_groups(&run, problem, partials.reborrow(), by_sample, Destination::Replace, losses);
             sum_partials(out, held, &partials);
         }
     }

@@ -374,6 +374,10 @@ impl<T: Send> Run<'_, T> {
         out: O,
         work: &(impl Fn(Range<usize>, O, &mut BlockScratch<T>) + Sync),
     ) {
+        if self.plan.groups == 1 {
+            let all = || work(self.plan.blocks_of(0..1), out, &mut locked(&self.slots[0]));
+            return if self.plan.in_pieces { self.parallelism.enter(all) } else { all() };
+        }
         let queue = Mutex::new(Queue { next: 0, out: Some(out) });
         let take_all = |id: usize| {
             let mut scratch = locked(&self.slots[id]);
@@ -381,11 +385,7 @@ impl<T: Send> Run<'_, T> {
                 work(blocks, out, &mut scratch);
             }
         };
-        if self.plan.in_pieces {
-            self.parallelism.enter(|| take_all(0));
-        } else {
-            self.parallelism.share(self.slots.len().min(self.plan.groups), &take_all);
-        }
+        self.parallelism.share(self.slots.len().min(self.plan.groups), &take_all);
     }
 
     /// Every block once: its samples, its part of `out`, and scratch.

@@ -52,12 +52,13 @@ impl<T: Real> Default for Workspace<T> {
 }
 
 impl<T: Real> Workspace<T> {
-    /// Scratch for a problem, for each thread that works on a block.
+    /// Scratch for a problem, for each thread that works on a block. Its Θ, and its direction, may become a copy that the
+    /// products read faster.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`].
-    pub(crate) fn reserve<'a>(&'a mut self, problem: Problem<'a, T>) -> Result<Parts<'a, T>, Error> {
-        let Problem { plan, parallelism, theta, direction, .. } = problem;
+    pub(crate) fn reserve<'a>(&'a mut self, problem: &mut Problem<'a, T>) -> Result<Parts<'a, T>, Error> {
+        let (plan, parallelism) = (problem.plan, problem.parallelism);
         let slots = if plan.in_pieces() { 1 } else { parallelism.threads() };
         if self.slots.len() < slots {
             let more = slots - self.slots.len();
@@ -74,24 +75,24 @@ impl<T: Real> Workspace<T> {
             None => None,
             Some(partials) => Some(partials.all(aligned(&mut self.partials, partials.len())?)),
         };
-        let theta = in_order(&plan, &mut self.theta, theta)?;
-        let direction =
-            direction.map(|direction| in_order(&plan, &mut self.direction, direction)).transpose()?;
+        put_in_order(&plan, &mut self.theta, &mut problem.theta)?;
+        if let Some(direction) = &mut problem.direction {
+            put_in_order(&plan, &mut self.direction, direction)?;
+        }
         Ok(Parts {
             run: Run { plan, parallelism, slots: &self.slots[..slots] },
-            problem: Problem { theta, direction, ..problem },
             partials,
             losses: &mut self.losses[..plan.blocks()],
         })
     }
 }
 
-/// A linear map in the order that the products like best: itself, or a copy.
-fn in_order<'a, T: Real>(
+/// Brings a linear map into the order that the products like best, if it is not: it becomes a copy.
+fn put_in_order<'a, T: Real>(
     plan: &Plan,
     copy: &'a mut Vec<T>,
-    map: Linear<'a, T>,
-) -> Result<Linear<'a, T>, Error> {
+    map: &mut Linear<'a, T>,
+) -> Result<(), Error> {
     let matrix = map.matrix;
     let (rows, cols) = matrix.shape();
     if plan.is_sparse() {
@@ -104,22 +105,19 @@ fn in_order<'a, T: Real>(
             // Not what an earlier problem left: it could be no number.
             out[cols..].fill(T::ZERO);
         }
-        return Ok(Linear { rows: data, ..map });
+        map.rows = data;
+    } else if plan.copies_theta(matrix.row_stride() == 1) {
+        let data = aligned(copy, rows.saturating_mul(cols))?;
+        MatMut::from_column_major_slice_mut(&mut *data, rows, cols).copy_from(matrix);
+        map.matrix = MatRef::from_column_major_slice(data, rows, cols);
     }
-    if !plan.copies_theta(matrix.row_stride() == 1) {
-        return Ok(map);
-    }
-    let data = aligned(copy, rows.saturating_mul(cols))?;
-    MatMut::from_column_major_slice_mut(&mut *data, rows, cols).copy_from(matrix);
-    Ok(Linear { matrix: MatRef::from_column_major_slice(data, rows, cols), ..map })
+    Ok(())
 }
 
 /// What an evaluation uses of a workspace.
 pub(crate) struct Parts<'a, T> {
     /// The plan with scratch for its blocks.
     pub(crate) run: Run<'a, T>,
-    /// The problem, its Θ perhaps a copy that the products can read faster.
-    pub(crate) problem: Problem<'a, T>,
     /// The partial gradients; none if the gradient itself serves.
     pub(crate) partials: Option<ByGroup<'a, T>>,
     /// The loss of each block.

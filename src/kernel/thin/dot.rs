@@ -1,6 +1,6 @@
 //! Sums of products, lanes along the rows of A.
 
-use super::{MOST_COLUMNS, asks_along, for_columns};
+use super::{asks_along, for_columns};
 use crate::gemm::Destination;
 use crate::kernel::ahead::{Ahead, CACHE_LINE, MOST_SOON, prefetch};
 use crate::kernel::lanes::{Aligned, Lanes, MAX_LANES, Mask, Vector};
@@ -37,7 +37,6 @@ fn dot<T: Lanes, S: Simd>(simd: S, product: Dot<'_, T>) {
     let lanes = Vector::<T, S>::COUNT;
     let is_short = lanes >= 8 && depth <= SHORT.min(8 * lanes);
     let stretches = depth.div_ceil(STRETCH_BYTES / size_of::<T>());
-    let mut sums = [[Vector::splat(simd, T::ZERO); MAX_LANES / 2]; MOST_COLUMNS];
     // Stretches of the lines, so that a tile's columns stay in the first cache while the lines pass by.
     let bound = |stretch: usize| {
         if stretch == stretches { depth } else { depth * stretch / stretches / MAX_LANES * MAX_LANES }
@@ -61,6 +60,7 @@ fn dot<T: Lanes, S: Simd>(simd: S, product: Dot<'_, T>) {
                         false => 0..0,
                     };
                     let ahead = Ahead::new(next, groups, part, b.ncols());
+                    let mut sums = [[Vector::splat(simd, T::ZERO); MAX_LANES / 2]; COLUMNS];
                     dot_groups::<T, S, REGISTERS, $share, COLUMNS>(simd, dst, held, lines, columns, &mut sums, ahead);
                 })
             };
@@ -97,7 +97,7 @@ fn dot_groups<T: Lanes, S: Simd, const REGISTERS: usize, const SHARE: usize, con
     held: Destination,
     lines: Lines<'_, T>,
     columns: Lines<'_, T>,
-    sums: &mut [[Vector<T, S>; MAX_LANES / 2]; MOST_COLUMNS],
+    sums: &mut [[Vector<T, S>; MAX_LANES / 2]; COLUMNS],
     ahead: Ahead<'_, T>,
 ) {
     simd.vectorize(

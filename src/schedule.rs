@@ -100,23 +100,30 @@ impl Plan {
     pub(crate) fn new(shape: Shape, block_bytes: Option<usize>) -> Self {
         let Shape { samples, features, classes, planes, size, storage } = shape;
         let theta = features.saturating_mul(classes);
-        // Numbers of X, and how many partial gradients are worth their cost: one costs writing and adding K·n numbers. A
-        // group of m/groups samples reads n·m/groups, or multiplies each of its entries by K. It costs little while all
-        // of them fit a cache.
-        let (numbers, affordable) = match storage {
-            Storage::Sparse { entries } => (entries, entries / (4 * features.max(1))),
-            _ => {
-                let in_cache = PARTIALS_BYTES / theta.saturating_mul(size).max(1);
-                let few = samples / (8 * classes.max(1));
-                (samples.saturating_mul(features), few.min(in_cache.max(few / 4).max(4)))
-            }
-        };
         let is_sparse = matches!(storage, Storage::Sparse { .. });
+        let numbers = match storage {
+            Storage::Sparse { entries } => entries,
+            _ => samples.saturating_mul(features),
+        };
         let work = classes.saturating_mul(numbers.saturating_add(8 * samples)).saturating_mul(2);
-        let wanted = if work < SERIAL_WORK { 1 } else { (work / GROUP_WORK).clamp(1, MAX_GROUPS) };
-        let in_pieces = !is_sparse && affordable < 4 && wanted >= 4;
-        // A power of two, so that a few threads have equally many.
-        let groups = if in_pieces { 1 } else { 1 << wanted.min(affordable).max(1).ilog2() };
+        let (mut groups, mut in_pieces) = (1, false);
+        if work >= SERIAL_WORK {
+            let wanted = (work / GROUP_WORK).clamp(1, MAX_GROUPS);
+            // How many partial gradients are worth their cost: one costs writing and adding K·n numbers. A group of
+            // m/groups samples reads n·m/groups, or multiplies each of its entries by K. It costs little while all of
+            // them fit a cache.
+            let affordable = match storage {
+                Storage::Sparse { entries } => entries / (4 * features.max(1)),
+                _ => {
+                    let in_cache = PARTIALS_BYTES / theta.saturating_mul(size).max(1);
+                    let few = samples / (8 * classes.max(1));
+                    few.min(in_cache.max(few / 4).max(4))
+                }
+            };
+            in_pieces = !is_sparse && affordable < 4 && wanted >= 4;
+            // A power of two, so that a few threads have equally many.
+            groups = if in_pieces { 1 } else { 1 << wanted.min(affordable).max(1).ilog2() };
+        }
 
         let tall = !is_sparse && classes > THIN && theta.saturating_mul(size) > LARGE_THETA_BYTES;
         let kept = classes.saturating_mul(planes);

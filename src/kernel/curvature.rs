@@ -54,13 +54,13 @@ pub(crate) struct Bend<'a, T> {
     pub(crate) targets: &'a [T],
 }
 
-impl<T: Logarithm> WithSimd for Curvature<'_, T> {
+impl<T: Logarithm> WithSimd for &mut Curvature<'_, T> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(mut self, simd: S) {
+    fn with_simd<S: Simd>(self, simd: S) {
         let lanes = Vector::<T, S>::COUNT;
-        let Self { layout, stride, shape: (samples, classes), .. } = self;
+        let &mut Curvature { layout, stride, shape: (samples, classes), .. } = self;
         match layout {
             Layout::ClassMajor => {
                 for start in (0..samples).step_by(lanes) {

@@ -182,8 +182,9 @@ macro_rules! kernels {
             $(
                 $(#[$condition])?
                 #[allow(private_interfaces, reason = "as above")]
-                fn $function(kernel: $kernel<'_, Self>, level: SimdLevel) -> $output {
-                    level.dispatch(kernel)
+                fn $function(mut kernel: $kernel<'_, Self>, level: SimdLevel) -> $output {
+                    // Where it lies: it can be some hundred bytes, and would be copied for each call on the way.
+                    level.dispatch(&mut kernel)
                 }
             )*
         }
@@ -215,11 +216,11 @@ kernels!(
 macro_rules! operation {
     ($name:ident(&$($mutability:ident)? [T]) -> $output:ty, |$simd:ident, $x:ident| $body:expr) => {
         pub struct $name<'a, T>(&'a $($mutability)? [T]);
-        impl<T: Tangent> WithSimd for $name<'_, T> {
+        impl<T: Tangent> WithSimd for &mut $name<'_, T> {
             type Output = $output;
             #[inline(always)]
             fn with_simd<S: Simd>(self, $simd: S) -> $output {
-                let $x = self.0;
+                let $x = &$($mutability)? *self.0;
                 $body
             }
         }

@@ -227,12 +227,12 @@ pub(crate) struct ColumnSums<'a, T> {
     pub(crate) held: Destination,
 }
 
-impl<T: Lanes> WithSimd for ColumnSums<'_, T> {
+impl<T: Lanes> WithSimd for &mut ColumnSums<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { x, mut out, held } = self;
+        let &mut ColumnSums { x, ref mut out, held } = self;
         if held == Destination::Replace {
             out.fill(T::ZERO);
         }

@@ -245,19 +245,19 @@ impl<T: Logarithm> Halves for Residual<'_, T> {
     }
 }
 
-impl<T: Logarithm> WithSimd for Residual<'_, T> {
+impl<T: Logarithm> WithSimd for &mut Residual<'_, T> {
     /// Sum of the losses.
     type Output = f64;
 
     #[inline(always)]
-    fn with_simd<S: Simd>(mut self, simd: S) -> f64 {
+    fn with_simd<S: Simd>(self, simd: S) -> f64 {
         self.set_coefficients();
         match (self.scores.layout, self.target, self.want) {
             (Layout::ClassMajor, Target::Label, Want::Loss) => self.class_major(simd, LabelGroups::<false>),
             (Layout::ClassMajor, Target::Label, _) => self.class_major(simd, LabelGroups::<true>),
             (Layout::ClassMajor, Target::Soft(targets), _) => self.class_major(simd, TargetGroups(targets)),
-            (Layout::SampleMajor, Target::Label, _) => label_rows(simd, &mut self),
-            (Layout::SampleMajor, Target::Soft(targets), _) => target_rows(simd, &mut self, targets),
+            (Layout::SampleMajor, Target::Label, _) => label_rows(simd, self),
+            (Layout::SampleMajor, Target::Soft(targets), _) => target_rows(simd, self, targets),
         }
         self.sum_losses()
     }

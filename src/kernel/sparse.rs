@@ -83,16 +83,16 @@ pub(crate) struct SparseGradient<'a, T> {
     pub(crate) buffer: &'a mut [T],
 }
 
-impl<T: Logarithm> WithSimd for SparseScores<'_, T> {
+impl<T: Logarithm> WithSimd for &mut SparseScores<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        for_either!(self.x, x => scores(simd, x, self.samples, self.rows, self.has_intercept, self.out, self.buffer));
+        for_either!(self.x, x => scores(simd, x, self));
     }
 }
 
-impl<T: Logarithm> WithSimd for SparseGradient<'_, T> {
+impl<T: Logarithm> WithSimd for &mut SparseGradient<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -105,16 +105,13 @@ impl<T: Logarithm> WithSimd for SparseGradient<'_, T> {
 fn scores<T: Logarithm, I: Index, S: Simd>(
     simd: S,
     x: SparseRowMatRef<'_, I, T>,
-    samples: Range<usize>,
-    rows: &[T],
-    has_intercept: bool,
-    mut out: Scores<'_, T>,
-    buffer: &mut [T],
+    product: &mut SparseScores<'_, T>,
 ) {
+    let SparseScores { samples, rows, has_intercept, out, buffer, .. } = product;
     let stride = buffer.len();
-    let intercept = has_intercept.then_some(&rows[x.ncols() * stride..]);
+    let intercept = (*has_intercept).then_some(&rows[x.ncols() * stride..]);
     let width = UNROLL * Vector::<T, S>::COUNT;
-    for (i, sample) in samples.enumerate() {
+    for (i, sample) in samples.clone().enumerate() {
         let (indices, numbers) = (x.symbolic().col_idx_of_row_raw(sample), x.val_of_row(sample));
         let entries = || {
             indices.iter().zip(numbers).map(
@@ -165,11 +162,10 @@ fn row_of<'a, T: Logarithm, S: Simd, const N: usize>(
 fn gradient<T: Logarithm, I: Index, S: Simd>(
     simd: S,
     x: SparseRowMatRef<'_, I, T>,
-    product: SparseGradient<'_, T>,
+    product: &mut SparseGradient<'_, T>,
 ) {
-    let SparseGradient { samples, weights, squared, has_intercept, mut residual, mut out, buffer, .. } =
-        product;
-    for (i, sample) in samples.enumerate() {
+    let SparseGradient { samples, weights, squared, has_intercept, residual, out, buffer, .. } = product;
+    for (i, sample) in samples.clone().enumerate() {
         if weights.is_some_and(
             #[inline(always)]
             |weights| weights[i] == 0.0,
@@ -181,10 +177,10 @@ fn gradient<T: Logarithm, I: Index, S: Simd>(
         }
         let (indices, numbers) = (x.symbolic().col_idx_of_row_raw(sample), x.val_of_row(sample));
         for (j, &x) in indices.iter().zip(numbers) {
-            let x = if squared { x * x } else { x };
+            let x = if *squared { x * x } else { x };
             add_scaled(simd, column_mut(out.as_mut().col_mut(j.zx())), x, buffer);
         }
-        if has_intercept {
+        if *has_intercept {
             add_scaled(simd, column_mut(out.as_mut().col_mut(x.ncols())), T::ONE, buffer);
         }
     }

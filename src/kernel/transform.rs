@@ -60,18 +60,18 @@ fn middle(len: usize) -> usize {
     (len / 2).next_multiple_of(MAX_LANES)
 }
 
-impl<T: Tangent> WithSimd for Transform<'_, T> {
+impl<T: Tangent> WithSimd for &mut Transform<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { scores, temperature, soft_cap, mut direction } = self;
-        let cool = Vector::<T, S>::splat(simd, T::from_f64(1.0 / temperature));
+        let Transform { scores, temperature, soft_cap, direction } = self;
+        let cool = Vector::<T, S>::splat(simd, T::from_f64(1.0 / *temperature));
         match soft_cap {
-            Some(soft_cap) => capped(scores, cool, soft_cap, direction),
-            None if temperature != 1.0 => {
+            Some(soft_cap) => capped(scores, cool, soft_cap, direction.as_deref_mut()),
+            None if *temperature != 1.0 => {
                 map(simd, scores, Scale(cool));
-                if let Some(direction) = &mut direction {
+                if let Some(direction) = direction {
                     map(simd, direction, Scale(cool));
                 }
             }
@@ -85,17 +85,17 @@ impl<T: Tangent> WithSimd for Transform<'_, T> {
 fn capped<T: Tangent, S: Simd>(
     scores: &mut [T],
     cool: Vector<T, S>,
-    mut soft_cap: SoftCap<'_, T>,
+    soft_cap: &mut SoftCap<'_, T>,
     mut direction: Option<&mut [T]>,
 ) {
     let lanes = Vector::<T, S>::COUNT;
     let mut start = 0;
     while start + UNROLL * lanes <= scores.len() {
-        cap_at::<T, S, UNROLL>(start, scores, cool, &mut soft_cap, direction.as_deref_mut());
+        cap_at::<T, S, UNROLL>(start, scores, cool, soft_cap, direction.as_deref_mut());
         start += UNROLL * lanes;
     }
     while start < scores.len() {
-        cap_at::<T, S, 1>(start, scores, cool, &mut soft_cap, direction.as_deref_mut());
+        cap_at::<T, S, 1>(start, scores, cool, soft_cap, direction.as_deref_mut());
         start += lanes;
     }
 }
@@ -144,7 +144,7 @@ impl<T: Send + Sync> Halves for Multiply<'_, T> {
     }
 }
 
-impl<T: Lanes> WithSimd for Multiply<'_, T> {
+impl<T: Lanes> WithSimd for &mut Multiply<'_, T> {
     type Output = ();
 
     #[inline(always)]

@@ -118,7 +118,7 @@ impl WithSimd for IsWidest {
     }
 }
 
-impl<T: Lanes> WithSimd for Wide<'_, T> {
+impl<T: Lanes> WithSimd for &mut Wide<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -141,8 +141,8 @@ impl<T: Lanes> WithSimd for Wide<'_, T> {
 }
 
 #[inline(always)]
-fn wide<T: Lanes, S: Simd, const STRETCH: usize>(simd: S, product: Wide<'_, T>, room: &mut [T]) {
-    let Wide { mut dst, held, a, b, depth } = product;
+fn wide<T: Lanes, S: Simd, const STRETCH: usize>(simd: S, product: &mut Wide<'_, T>, room: &mut [T]) {
+    let &mut Wide { ref mut dst, held, a, b, depth } = product;
     let (rows, columns, lanes) = (dst.nrows(), dst.ncols(), Vector::<T, S>::COUNT);
     let mut near = [[T::ZERO; COLUMNS]; STRETCH];
     let stretches = depth.div_ceil(STRETCH);

@@ -19,15 +19,14 @@ pub(crate) struct Widen<'a, T> {
     pub(crate) out: &'a mut [T],
 }
 
-impl<T: Lanes> WithSimd for Widen<'_, T> {
+impl<T: Lanes> WithSimd for &mut Widen<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        let Self { bits, narrow, out } = self;
-        let all = out.iter_mut().zip(bits);
+        let all = self.out.iter_mut().zip(self.bits);
         // The compiler makes vectors of both loops.
-        match narrow {
+        match self.narrow {
             Narrow::F16 => all.for_each(
                 #[inline(always)]
                 |(out, &x)| *out = T::from_f32(from_f16(x)),

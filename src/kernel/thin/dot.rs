@@ -18,7 +18,7 @@ pub(crate) struct Dot<'a, T> {
     pub(super) next: Option<Lines<'a, T>>,
 }
 
-impl<T: Lanes> WithSimd for Dot<'_, T> {
+impl<T: Lanes> WithSimd for &mut Dot<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -31,8 +31,8 @@ impl<T: Lanes> WithSimd for Dot<'_, T> {
 const STRETCH_BYTES: usize = 4 << 10;
 
 #[inline(always)]
-fn dot<T: Lanes, S: Simd>(simd: S, product: Dot<'_, T>) {
-    let Dot { mut dst, held, a, b, next } = product;
+fn dot<T: Lanes, S: Simd>(simd: S, product: &mut Dot<'_, T>) {
+    let &mut Dot { ref mut dst, held, a, b, next } = product;
     let (rows, columns, depth) = (dst.nrows(), dst.ncols(), a.nrows());
     let lanes = Vector::<T, S>::COUNT;
     let is_short = lanes >= 8 && depth <= SHORT.min(8 * lanes);

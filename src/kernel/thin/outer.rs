@@ -17,7 +17,7 @@ pub(crate) struct Outer<'a, T> {
     pub(super) next: Option<Lines<'a, T>>,
 }
 
-impl<T: Lanes> WithSimd for Outer<'_, T> {
+impl<T: Lanes> WithSimd for &mut Outer<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -40,8 +40,8 @@ const FAR_LINES: usize = 16;
 const PAGE: usize = 4 << 10;
 
 #[inline(always)]
-fn outer<T: Lanes, S: Simd>(simd: S, product: Outer<'_, T>) {
-    let Outer { mut dst, mut held, a, b, is_cold, next } = product;
+fn outer<T: Lanes, S: Simd>(simd: S, product: &mut Outer<'_, T>) {
+    let &mut Outer { ref mut dst, mut held, a, b, is_cold, next } = product;
     let (depth, columns) = (a.ncols(), dst.ncols());
     let are_far = is_cold && a.col_stride().unsigned_abs() * size_of::<T>() >= PAGE;
     let together = if are_far { FAR_LINES } else { LINES };

@@ -145,7 +145,8 @@ impl Objective {
         self
     }
 
-    /// Bytes of scratch a thread may use for a block of samples: their scores and, where Θ is small, their part of X.
+    /// Bytes for a block of samples that a thread works on, to the nearest 16 samples: their scores and, where Θ is small, their
+    /// part of X.
     /// The default is 192 KiB, 1 MiB if X is column-major, enough for 64 samples where K > 32, and 48 MiB where also Θ is
     /// larger than 1 MiB.
     ///

@@ -142,8 +142,9 @@ impl Plan {
             }
             _ => BLOCK_BYTES,
         });
-        let rows = (budget / row_bytes).clamp(MAX_LANES, 1024);
-        let rows = (rows / MAX_LANES * MAX_LANES).min(samples.div_ceil(groups)).max(1);
+        // Whole registers, as many as come nearest: where rows are long, 16 samples less would be half of them.
+        let rows = ((budget / row_bytes).min(1024) + MAX_LANES / 2) / MAX_LANES * MAX_LANES;
+        let rows = rows.max(MAX_LANES).min(samples.div_ceil(groups)).max(1);
         // Blocks of the same size, but for the last, and as many in each group as whole registers allow.
         let blocks = samples.div_ceil(rows).next_multiple_of(groups).max(1);
         let rows = samples.div_ceil(blocks).next_multiple_of(MAX_LANES).clamp(1, rows);

@@ -150,8 +150,8 @@ impl Objective {
     /// The default is 192 KiB, 1 MiB if X is column-major, enough for 64 samples where K > 32, and 48 MiB where also Θ is
     /// larger than 1 MiB.
     ///
-    /// A block has at least 16 samples and at most 1024. The size changes the order of the sums, and so the last bits
-    /// of the result.
+    /// A block has at least 16 samples and at most 1024, or 2048 where Θ is larger than 1 MiB. The size changes the order
+    /// of the sums, and so the last bits of the result.
     pub fn block_bytes(mut self, bytes: usize) -> Self {
         self.block_bytes = Some(bytes);
         self

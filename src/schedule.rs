@@ -52,6 +52,12 @@ const BLOCK_BYTES: usize = 192 << 10;
 /// The same where X is column-major, so that the stretch of a column in a block is worth the page it is on.
 const COLUMN_MAJOR_BLOCK_BYTES: usize = 1 << 20;
 
+/// Most samples of a block.
+const MOST_ROWS: usize = 1 << 10;
+
+/// The same where Θ is large: threads share the block, and each copies all of Θ for its samples.
+const MOST_TALL: usize = 1 << 11;
+
 /// Bytes of a Θ that no longer fits the cache.
 const LARGE_THETA_BYTES: usize = 1 << 20;
 
@@ -143,7 +149,8 @@ impl Plan {
             _ => BLOCK_BYTES,
         });
         // Whole registers, as many as come nearest: where rows are long, 16 samples less would be half of them.
-        let rows = ((budget / row_bytes).min(1024) + MAX_LANES / 2) / MAX_LANES * MAX_LANES;
+        let most = if tall { MOST_TALL } else { MOST_ROWS };
+        let rows = ((budget / row_bytes).min(most) + MAX_LANES / 2) / MAX_LANES * MAX_LANES;
         let rows = rows.max(MAX_LANES).min(samples.div_ceil(groups)).max(1);
         // Blocks of the same size, but for the last, and as many in each group as whole registers allow.
         let blocks = samples.div_ceil(rows).next_multiple_of(groups).max(1);

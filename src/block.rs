@@ -1,5 +1,6 @@
 //! One block of samples: scores → softmax → residual → its part of the gradient.
 
+mod features;
 mod head;
 mod hessian;
 mod prediction;
@@ -10,8 +11,8 @@ use crate::batch::{Data, Features, Kind, Targets};
 use crate::error::Error;
 use crate::gemm::{Destination, Product};
 use crate::kernel::{
-    ColumnSums, Curve, Layout, MAX_LANES, Multiply, NO_LABEL, Real, Residual, Scores, SimdLevel, SoftCap,
-    Sparse, SparseGradient, SparseScores, Target, Transform, Want,
+    ColumnSums, Curve, Layout, Multiply, NO_LABEL, Real, Residual, Scores, SimdLevel, SoftCap,
+    SparseGradient, SparseScores, Target, Transform, Want,
 };
 use crate::options::Options;
 use crate::schedule::{Halves, Parallelism, Plan, Shape, Storage};
@@ -19,6 +20,7 @@ use crate::workspace::{BlockData, BlockScratch, Planes, Sizes};
 use core::ops::Range;
 use faer::reborrow::IntoConst;
 use faer::{MatMut, MatRef, unzip, zip};
+use features::{Pass, Rows};
 
 /// A linear map from features to scores: Θ, or a direction that Θ may take.
 #[derive(Clone, Copy)]
@@ -81,38 +83,6 @@ pub(crate) struct Gradient<'a, T> {
     pub(crate) held: Destination,
 }
 
-/// The features of a block as the products read them.
-#[derive(Clone, Copy)]
-enum Rows<'a, T> {
-    Dense {
-        x: MatRef<'a, T>,
-        next: Next<'a, T>,
-    },
-    Sparse {
-        x: Sparse<'a, T>,
-        /// First sample, and how many.
-        start: usize,
-        count: usize,
-    },
-}
-
-impl<'a, T> Rows<'a, T> {
-    /// What the softmax fetches of the next block.
-    fn for_softmax(&self) -> Option<MatRef<'a, T>> {
-        match self {
-            Self::Dense { next, .. } => next.for_softmax,
-            Self::Sparse { .. } => None,
-        }
-    }
-
-    fn samples(&self) -> usize {
-        match self {
-            Self::Dense { x, .. } => x.nrows(),
-            Self::Sparse { count, .. } => *count,
-        }
-    }
-}
-
 /// Which planes a block has beside its scores.
 fn planes<T: Real>(options: &Options, targets: Option<Targets<'_, T>>, task: Task) -> Planes {
     let is_capped = options.soft_cap.is_some() && targets.is_some();
@@ -123,51 +93,6 @@ fn planes<T: Real>(options: &Options, targets: Option<Targets<'_, T>>, task: Tas
         Some(Kind::Soft(_)) => true,
     };
     Planes([has_targets, is_capped, is_curved, is_curved && is_capped])
-}
-
-/// The last pass over a block that can fetch features of the next.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Pass {
-    Scores,
-    Softmax,
-    Gradient,
-}
-
-/// The next block's features, shared out among the passes over this one, which are to fetch them early: to each in
-/// proportion to the time it takes.
-#[derive(Clone, Copy)]
-struct Next<'a, T> {
-    for_scores: Option<MatRef<'a, T>>,
-    for_softmax: Option<MatRef<'a, T>>,
-    /// Transposed, as that product reads them.
-    for_gradient: Option<MatRef<'a, T>>,
-}
-
-impl<'a, T> Next<'a, T> {
-    const NOTHING: Self = Self { for_scores: None, for_softmax: None, for_gradient: None };
-
-    fn new(x: MatRef<'a, T>, last: Pass) -> Self {
-        /// Features of a score whose products take as long as its softmax.
-        const SOFTMAX_FEATURES: usize = 16;
-        if x.nrows() == 0 {
-            return Self::NOTHING;
-        }
-        if x.col_stride() != 1 {
-            // Column by column, as only that product reads it from memory.
-            return Self { for_scores: Some(x), ..Self::NOTHING };
-        }
-        let scores = x.ncols();
-        let softmax = if last >= Pass::Softmax { SOFTMAX_FEATURES } else { 0 };
-        let gradient = if last >= Pass::Gradient { x.ncols() } else { 0 };
-        let all = (scores + softmax + gradient).max(1);
-        let (for_scores, rest) = x.split_at_row((x.nrows() * scores).div_ceil(all));
-        let (for_softmax, for_gradient) = rest.split_at_row(x.nrows() * softmax / all);
-        Self {
-            for_scores: Some(for_scores),
-            for_softmax: (softmax > 0).then_some(for_softmax),
-            for_gradient: (gradient > 0).then_some(for_gradient.transpose()),
-        }
-    }
 }
 
 impl<'a, T: Real> Problem<'a, T> {
@@ -391,72 +316,6 @@ impl<'a, T: Real> Problem<'a, T> {
         } else {
             share
         }
-    }
-
-    /// Whether the products read a copy of a block's features: where neither those of a sample nor those of a feature
-    /// are neighbours, or they are of a smaller type.
-    fn copies_features(&self) -> bool {
-        match self.features.data() {
-            Data::Dense(x) => x.row_stride() != 1 && x.col_stride() != 1,
-            #[cfg(feature = "half")]
-            Data::Half(_) => true,
-            Data::Sparse(_) => false,
-        }
-    }
-
-    /// Distance of neighbouring samples in a copy of the features, which has room for the 1 of an intercept.
-    fn features_stride(&self) -> usize {
-        self.options.theta_rows(self.features.features()).max(1).next_multiple_of(MAX_LANES)
-    }
-
-    /// The features of some samples as the products read them, and what is left of the room for copies.
-    fn block_features<'s>(
-        &self,
-        samples: Range<usize>,
-        last: Pass,
-        room: &'s mut [T],
-    ) -> (Rows<'s, T>, &'s mut [T])
-    where
-        'a: 's,
-    {
-        match self.features.data() {
-            Data::Sparse(x) => (Rows::Sparse { x, start: samples.start, count: samples.len() }, room),
-            #[cfg(feature = "half")]
-            Data::Half(x) => {
-                let widen = |i, out: &mut [T]| x.widen(samples.start + i, out, self.level);
-                let (copy, room) = self.copy_rows(samples.len(), self.features.features(), room, widen);
-                (Rows::Dense { x: copy, next: Next::NOTHING }, room)
-            }
-            Data::Dense(x) => {
-                if !self.copies_features() {
-                    let rows = if self.plan.fits_cache() { 0 } else { self.plan.rows() };
-                    let next = x.subrows(samples.end, rows.min(x.nrows() - samples.end));
-                    let x = x.subrows(samples.start, samples.len());
-                    return (Rows::Dense { x, next: Next::new(next, last) }, room);
-                }
-                let x = x.subrows(samples.start, samples.len());
-                let (copy, room) = self.copy_rows(x.nrows(), x.ncols(), room, |i, out| {
-                    out.iter_mut().zip(x.row(i).iter()).for_each(|(out, &x)| *out = x);
-                });
-                (Rows::Dense { x: copy, next: Next::NOTHING }, room)
-            }
-        }
-    }
-
-    /// A matrix of contiguous rows, each made by `make`, and what is left of the room.
-    fn copy_rows<'s>(
-        &self,
-        rows: usize,
-        columns: usize,
-        room: &'s mut [T],
-        make: impl Fn(usize, &mut [T]),
-    ) -> (MatRef<'s, T>, &'s mut [T]) {
-        let stride = self.features_stride();
-        let (copy, room) = room.split_at_mut(stride * rows);
-        for (i, out) in copy.chunks_exact_mut(stride).enumerate() {
-            make(i, &mut out[..columns]);
-        }
-        (MatRef::from_column_major_slice_with_stride(copy, columns, rows, stride).transpose(), room)
     }
 
     /// Z = X Θ of a block, transformed.

@@ -1,6 +1,7 @@
 //! The second derivative of a block's loss: its product with a direction, its diagonal, and all of it.
 
-use super::{Gradient, Pass, Problem, Rows};
+use super::features::{Pass, Rows};
+use super::{Gradient, Problem};
 use crate::gemm::{Destination, Product};
 use crate::kernel::{Bend, Curvature, Curve, PerSample, Real, Want};
 use crate::workspace::{BlockData, BlockScratch};

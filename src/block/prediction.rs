@@ -1,6 +1,7 @@
 //! What the scores of a block predict.
 
-use super::{Pass, Problem};
+use super::Problem;
+use super::features::Pass;
 use crate::kernel::{Real, Want};
 use crate::workspace::BlockScratch;
 use core::ops::Range;

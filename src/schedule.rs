@@ -31,7 +31,7 @@ const MANY_SAMPLES: usize = 64;
 const MOST_CLASS_MAJOR: usize = 1 << 24;
 
 /// Multiply-adds below which threads cost more than they bring: some 40 µs of one core.
-const SERIAL_WORK: usize = 1 << 21;
+const SERIAL_WORK: usize = 4 * GROUP_WORK;
 
 /// Multiply-adds of a group, so that a thread that wakes late still finds some left: some 10 µs.
 const GROUP_WORK: usize = 1 << 19;
@@ -55,7 +55,7 @@ const COLUMN_MAJOR_BLOCK_BYTES: usize = 1 << 20;
 /// Most samples of a block.
 const MOST_ROWS: usize = 1 << 10;
 
-/// The same where Θ is large: threads share the block, and each copies all of Θ for its samples.
+/// The same where Θ is large: of threads that share a block, each copies all of Θ for its samples.
 const MOST_TALL: usize = 1 << 11;
 
 /// Bytes of a Θ that no longer fits the cache.
@@ -114,7 +114,7 @@ impl Plan {
         let work = classes.saturating_mul(numbers.saturating_add(8 * samples)).saturating_mul(2);
         let (mut groups, mut in_pieces) = (1, false);
         if work >= SERIAL_WORK {
-            let wanted = (work / GROUP_WORK).clamp(1, MAX_GROUPS);
+            let wanted = (work / GROUP_WORK).min(MAX_GROUPS);
             // How many partial gradients are worth their cost: one costs writing and adding K·n numbers. A group of
             // m/groups samples reads n·m/groups, or multiplies each of its entries by K. It costs little while all of
             // them fit a cache.
@@ -126,7 +126,7 @@ impl Plan {
                     few.min(in_cache.max(few / 4).max(4))
                 }
             };
-            in_pieces = !is_sparse && affordable < 4 && wanted >= 4;
+            in_pieces = !is_sparse && affordable < 4;
             // A power of two, so that a few threads have equally many.
             groups = if in_pieces { 1 } else { 1 << wanted.min(affordable).max(1).ilog2() };
         }

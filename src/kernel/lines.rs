@@ -55,6 +55,12 @@ pub(super) fn lines_mut<T>(x: MatMut<'_, T>) -> LinesMut<'_, T> {
     }
 }
 
+/// One of the lines.
+#[inline(always)]
+pub(super) fn line_mut<'s, T>(lines: &'s mut LinesMut<'_, T>, line: usize) -> &'s mut [T] {
+    lines.as_mut().col_mut(line).as_slice_mut()
+}
+
 /// A contiguous column as a slice.
 #[inline(always)]
 pub(super) fn column_mut<T>(x: ColMut<'_, T>) -> &mut [T] {

@@ -26,7 +26,7 @@ mod across_classes;
 mod across_samples;
 
 use super::lanes::{MAX_LANES, UNROLL, Vector};
-use super::lines::{Lines, LinesMut, lines, lines_mut};
+use super::lines::{Lines, LinesMut, line_mut, lines, lines_mut};
 use super::log::{Logarithm, log1p_by_inverse};
 use crate::schedule::Halves;
 use across_classes::{label_rows, target_rows};
@@ -105,7 +105,7 @@ impl<'a, T> Scores<'a, T> {
     /// One of the lines.
     #[inline(always)]
     pub(super) fn line(&mut self, line: usize) -> &mut [T] {
-        self.lines.as_mut().col_mut(line).as_slice_mut()
+        line_mut(&mut self.lines, line)
     }
 
     /// A score.
@@ -146,20 +146,15 @@ pub(crate) struct PerSample<'a, T> {
 impl<'a, T> PerSample<'a, T> {
     /// Those of the first samples, and of the others.
     fn split_at(self, at: usize) -> (Self, Self) {
-        let (label_score, label_score_1) = self.label_score.split_at_mut(at);
-        let (coefficient, coefficient_1) = self.coefficient.split_at_mut(at);
-        let (top, top_1) = self.top.split_at_mut(at);
-        let (tail, tail_1) = self.tail.split_at_mut(at);
-        let (total, total_1) = self.total.split_at_mut(at);
+        let part =
+            |label_score, coefficient, top, tail, total| Self { label_score, coefficient, top, tail, total };
+        let (label_score, coefficient) =
+            (self.label_score.split_at_mut(at), self.coefficient.split_at_mut(at));
+        let (top, tail) = (self.top.split_at_mut(at), self.tail.split_at_mut(at));
+        let total = self.total.split_at_mut(at);
         (
-            Self { label_score, coefficient, top, tail, total },
-            Self {
-                label_score: label_score_1,
-                coefficient: coefficient_1,
-                top: top_1,
-                tail: tail_1,
-                total: total_1,
-            },
+            part(label_score.0, coefficient.0, top.0, tail.0, total.0),
+            part(label_score.1, coefficient.1, top.1, tail.1, total.1),
         )
     }
 
@@ -219,28 +214,28 @@ impl<T: Logarithm> Halves for Residual<'_, T> {
 
     fn halves(self) -> (Self, Self) {
         let Self { divisor, z_loss, want, .. } = self;
+        let part = |scores, target, labels, weights, per_sample, losses, next| Self {
+            scores,
+            target,
+            labels,
+            weights,
+            divisor,
+            z_loss,
+            want,
+            per_sample,
+            losses,
+            next,
+        };
         let at = (self.scores.samples / 2).next_multiple_of(PIECE);
-        let (target, target_1) = self.target.split_at(at, self.scores.layout);
-        let (scores, scores_1) = self.scores.split_at(at);
-        let (labels, labels_1) = self.labels.split_at(at);
-        let (weights, weights_1) = self.weights.map(|weights| weights.split_at(at)).unzip();
-        let (per_sample, per_sample_1) = self.per_sample.split_at(at);
-        let (losses, losses_1) = self.losses.map(|losses| losses.split_at_mut(at)).unzip();
-        let (next, next_1) = self.next.map(|next| next.split_at_row(next.nrows() / 2)).unzip();
+        let target = self.target.split_at(at, self.scores.layout);
+        let (scores, labels) = (self.scores.split_at(at), self.labels.split_at(at));
+        let weights = self.weights.map(|weights| weights.split_at(at)).unzip();
+        let per_sample = self.per_sample.split_at(at);
+        let losses = self.losses.map(|losses| losses.split_at_mut(at)).unzip();
+        let next = self.next.map(|next| next.split_at_row(next.nrows() / 2)).unzip();
         (
-            Self { scores, target, labels, weights, divisor, z_loss, want, per_sample, losses, next },
-            Self {
-                scores: scores_1,
-                target: target_1,
-                labels: labels_1,
-                weights: weights_1,
-                divisor,
-                z_loss,
-                want,
-                per_sample: per_sample_1,
-                losses: losses_1,
-                next: next_1,
-            },
+            part(scores.0, target.0, labels.0, weights.0, per_sample.0, losses.0, next.0),
+            part(scores.1, target.1, labels.1, weights.1, per_sample.1, losses.1, next.1),
         )
     }
 }

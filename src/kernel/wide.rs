@@ -12,7 +12,7 @@
 use super::ahead::{CACHE_LINE, prefetch, prefetch_near};
 use super::lanes::{Aligned, Lanes, MAX_LANES, Vector};
 use super::level::SimdLevel;
-use super::lines::{By, Lines, LinesMut, lines_mut};
+use super::lines::{By, Lines, LinesMut, line_mut, lines_mut};
 use super::transpose::transpose;
 use crate::gemm::{Destination, Product};
 use core::cell::Cell;
@@ -228,14 +228,14 @@ fn pack_rows<T: Lanes, S: Simd, const REGISTERS: usize>(
 ) {
     let (lanes, depth, last) = (Vector::<T, S>::COUNT, rows.nrows(), rows.ncols() - 1);
     let strip = T::split_mut::<S>(strip).0.as_chunks_mut::<REGISTERS>().0;
+    // The last row again in place of those that complete a register: nothing reads what becomes of it.
+    let lines_from = |first: usize| -> [&[T]; MAX_LANES] {
+        core::array::from_fn(
+            #[inline(always)]
+            |i| rows.col((first + i).min(last)).as_slice(),
+        )
+    };
     for register in 0..REGISTERS {
-        let lines_from = |first: usize| -> [&[T]; MAX_LANES] {
-            core::array::from_fn(
-                // The last row again in place of those that complete a register: nothing reads what becomes of it.
-                #[inline(always)]
-                |i| rows.col((first + i).min(last)).as_slice(),
-            )
-        };
         let first = start + register * lanes;
         let (lines, soon) = (lines_from(first), lines_from(first + lanes));
         for (step, out) in strip.chunks_exact_mut(lanes).enumerate() {
@@ -359,7 +359,7 @@ fn tile<
     }
     if rows == REGISTERS * lanes && columns == TILE {
         for c in 0..TILE {
-            let out = dst.as_mut().col_mut(c).as_slice_mut();
+            let out = line_mut(&mut dst, c);
             for i in 0..REGISTERS {
                 let out = &mut out[i * lanes..];
                 let sum = match held {
@@ -377,7 +377,7 @@ fn tile<
             }
         }
         for (c, results) in results.0.iter().enumerate().take(columns) {
-            let out = dst.as_mut().col_mut(c).as_slice_mut().iter_mut().zip(results);
+            let out = line_mut(&mut dst, c).iter_mut().zip(results);
             match held {
                 Destination::Replace => out.for_each(|(out, &x)| *out = x),
                 Destination::Add => out.for_each(|(out, &x)| *out = *out + x),

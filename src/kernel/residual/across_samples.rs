@@ -4,7 +4,7 @@ use super::{PerSample, Residual, TargetResidual, Want, label_residual, sums};
 use crate::kernel::ahead::Ahead;
 use crate::kernel::exp::exp_nonpositive;
 use crate::kernel::lanes::{MAX_LANES, UNROLL, Vector};
-use crate::kernel::lines::Lines;
+use crate::kernel::lines::{Lines, line_mut};
 use crate::kernel::log::Logarithm;
 use crate::kernel::reduce::CompensatedSum;
 use pulp::Simd;
@@ -67,7 +67,7 @@ impl<T: Logarithm, const WRITES: bool> Groups<T> for LabelGroups<WRITES> {
         let mut label_score = top;
         let mut this = first;
         for class in 0..classes {
-            let z = Vector::load(simd, lines.as_mut().col_mut(class).as_slice_mut());
+            let z = Vector::load(simd, line_mut(&mut lines, class));
             top = top.larger(z);
             label_score = z.or_else(Vector::repeat(this).equal(label), label_score);
             this = this + one;
@@ -81,7 +81,7 @@ impl<T: Logarithm, const WRITES: bool> Groups<T> for LabelGroups<WRITES> {
             classes,
             #[inline(always)]
             |class| {
-                let at = lines.as_mut().col_mut(class).as_slice_mut();
+                let at = line_mut(&mut lines, class);
                 let e = exp_nonpositive(Vector::load(simd, at) - top);
                 let is_label = Vector::repeat(this).equal(label);
                 at_label = e.or_else(is_label, at_label);
@@ -104,7 +104,7 @@ impl<T: Logarithm, const WRITES: bool> Groups<T> for LabelGroups<WRITES> {
             };
             let mut this = first;
             for class in 0..classes {
-                let at = lines.as_mut().col_mut(class).as_slice_mut();
+                let at = line_mut(&mut lines, class);
                 let other = Vector::load(simd, at) * scale;
                 at_label.or_else(Vector::repeat(this).equal(label), other).store(at);
                 this = this + one;
@@ -131,7 +131,7 @@ impl<T: Logarithm> Groups<T> for TargetGroups<'_, T> {
         let mut top = Vector::splat(simd, T::NEG_INFINITY);
         let (mut anchor, mut this) = (zero, first);
         for class in 0..classes {
-            let z = Vector::load(simd, lines.as_mut().col_mut(class).as_slice_mut());
+            let z = Vector::load(simd, line_mut(&mut lines, class));
             anchor = Vector::repeat(this).or_else(top.less(z), anchor);
             top = top.larger(z);
             this = this + one;
@@ -146,7 +146,7 @@ impl<T: Logarithm> Groups<T> for TargetGroups<'_, T> {
         let mut at_anchor = zero;
         let mut this = first;
         for class in 0..classes {
-            let at = lines.as_mut().col_mut(class).as_slice_mut();
+            let at = line_mut(&mut lines, class);
             let z = Vector::load(simd, at);
             let t = Vector::load(simd, targets.col(class).as_slice());
             let e = exp_nonpositive(z - top);
@@ -165,7 +165,7 @@ impl<T: Logarithm> Groups<T> for TargetGroups<'_, T> {
         let sums = sums(top, at_anchor, rest.sum, *z_loss, false);
         if *want == Want::Probabilities {
             for class in 0..classes {
-                let at = lines.as_mut().col_mut(class).as_slice_mut();
+                let at = line_mut(&mut lines, class);
                 (Vector::load(simd, at) * sums.inverse).store(at);
             }
         } else if *want == Want::Residual {
@@ -173,7 +173,7 @@ impl<T: Logarithm> Groups<T> for TargetGroups<'_, T> {
             let residual = TargetResidual::new(&sums, coefficient, total.sum);
             let mut this = first;
             for class in 0..classes {
-                let at = lines.as_mut().col_mut(class).as_slice_mut();
+                let at = line_mut(&mut lines, class);
                 let e = Vector::load(simd, at);
                 let others = sums.rest.or_else(Vector::repeat(this).equal(anchor), sums.sum - e);
                 residual.of(e, Vector::load(simd, targets.col(class).as_slice()), others).store(at);

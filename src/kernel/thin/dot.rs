@@ -4,7 +4,7 @@ use super::{asks_along, for_columns};
 use crate::gemm::Destination;
 use crate::kernel::ahead::{Ahead, CACHE_LINE, MOST_SOON, prefetch};
 use crate::kernel::lanes::{Aligned, Lanes, MAX_LANES, Mask, Vector};
-use crate::kernel::lines::{Lines, LinesMut};
+use crate::kernel::lines::{Lines, LinesMut, line_mut};
 use pulp::{Simd, WithSimd};
 
 /// A product whose A has contiguous rows, and B and the result contiguous columns.
@@ -192,7 +192,7 @@ fn dot_groups<T: Lanes, S: Simd, const REGISTERS: usize, const SHARE: usize, con
                     }
                 }
                 for c in 0..COLUMNS {
-                    let out = &mut dst.as_mut().col_mut(c).as_slice_mut()[start..start + count];
+                    let out = &mut line_mut(&mut dst, c)[start..start + count];
                     let result = results.0[c];
                     match (<&mut [T; MAX_LANES]>::try_from(&mut *out), held) {
                         (Ok(out), Destination::Replace) => *out = result,

@@ -4,7 +4,7 @@ use super::{MOST_COLUMNS, asks_along, for_columns};
 use crate::gemm::Destination;
 use crate::kernel::ahead::Ahead;
 use crate::kernel::lanes::{Aligned, Lanes, Vector};
-use crate::kernel::lines::{Lines, LinesMut};
+use crate::kernel::lines::{Lines, LinesMut, line_mut};
 use pulp::{Simd, WithSimd};
 
 /// A product whose A has contiguous columns, and B and the result too.
@@ -173,7 +173,7 @@ fn outer_tile<T: Lanes, S: Simd, const REGISTERS: usize, const COLUMNS: usize>(
         }
     }
     for c in 0..COLUMNS {
-        let out = &mut dst.as_mut().col_mut(c).as_slice_mut()[from..from + width];
+        let out = &mut line_mut(&mut dst, c)[from..from + width];
         for v in 0..REGISTERS {
             let out = &mut out[v * lanes..(v + 1) * lanes];
             let old = Vector::load(simd, out);

@@ -4,6 +4,7 @@ mod features;
 mod head;
 mod hessian;
 mod prediction;
+mod targets;
 
 pub(crate) use head::{losses_of_scores, residual_of_scores};
 
@@ -19,7 +20,7 @@ use crate::schedule::{Halves, Parallelism, Plan, Shape, Storage};
 use crate::workspace::{BlockData, BlockScratch, Planes, Sizes};
 use core::ops::Range;
 use faer::reborrow::IntoConst;
-use faer::{MatMut, MatRef, unzip, zip};
+use faer::{MatMut, MatRef};
 use features::{Pass, Rows};
 
 /// A linear map from features to scores: Θ, or a direction that Θ may take.
@@ -231,91 +232,6 @@ impl<'a, T: Real> Problem<'a, T> {
         let (x, room) = self.block_features(samples, Pass::Softmax, room);
         self.scores(x, &mut block, room);
         self.softmax(&mut block, Want::Loss, losses, x.for_softmax())
-    }
-
-    /// Whether samples have weights of their own.
-    fn weighs(&self) -> bool {
-        self.targets.is_some()
-            && (self.weights.is_some() || self.options.ignore_label.is_some() || self.weighs_labels())
-    }
-
-    /// Whether the weight of a class is one of the samples with that label.
-    fn weighs_labels(&self) -> bool {
-        self.options.class_weights.is_some()
-            && !self.options.spells_out_labels()
-            && matches!(self.targets.map(|t| t.kind()), Some(Kind::Labels(_)))
-    }
-
-    /// Labels, weights and targets of some samples.
-    fn prepare(&self, samples: Range<usize>, block: &mut BlockData<'_, T>) {
-        match self.targets.map(|targets| targets.kind()) {
-            None => block.labels.fill(NO_LABEL),
-            Some(Kind::Labels(labels)) => labels.copy_to(samples.clone(), block.labels),
-            Some(Kind::Soft(_)) => block.labels.fill(0),
-        }
-        if let Some(out) = &mut block.weights {
-            match self.weights {
-                None => out.fill(1.0),
-                Some(weights) => {
-                    for (out, weight) in out.iter_mut().zip(&weights[samples.clone()]) {
-                        *out = weight.to_f64();
-                    }
-                }
-            }
-            if let (Some(Kind::Labels(labels)), Some(ignore)) =
-                (self.targets.map(|targets| targets.kind()), self.options.ignore_label)
-            {
-                labels.for_each_equal(samples.clone(), ignore, |i| (block.labels[i], out[i]) = (0, 0.0));
-            }
-            if self.weighs_labels() {
-                for (weight, &label) in out.iter_mut().zip(&*block.labels) {
-                    *weight *= self.options.class_weight(label as usize);
-                }
-            }
-        }
-        if let Some(out) = &mut block.targets {
-            self.prepare_targets(samples, block.labels, out);
-        }
-    }
-
-    /// The targets of some samples for all classes, smoothed and weighted.
-    fn prepare_targets(&self, samples: Range<usize>, labels: &[u32], out: &mut [T]) {
-        let classes = self.classes();
-        let mut out = self.matrix(out, samples.len());
-        // Linear in what is given: 0 or 1, or anything between.
-        let at = |class: usize, share: f64| self.options.target(class, share, classes);
-        match self.targets.map(|targets| targets.kind()) {
-            Some(Kind::Soft(targets)) => {
-                let targets = targets.subrows(samples.start, samples.len());
-                if !self.options.changes_targets() {
-                    return out.copy_from(targets);
-                }
-                for class in 0..classes {
-                    let (off, rise) =
-                        (T::from_f64(at(class, 0.0)), T::from_f64(at(class, 1.0) - at(class, 0.0)));
-                    zip!(out.as_mut().col_mut(class), targets.col(class))
-                        .for_each(|unzip!(out, t)| *out = *t * rise + off);
-                }
-            }
-            _ => {
-                for class in 0..classes {
-                    out.as_mut().col_mut(class).fill(T::from_f64(self.label_target(class, false)));
-                }
-                for (i, &label) in labels.iter().enumerate() {
-                    out[(i, label as usize)] = T::from_f64(self.label_target(label as usize, true));
-                }
-            }
-        }
-    }
-
-    /// t of a class that is the label or is not. The class weight may be a part of the sample's.
-    fn label_target(&self, class: usize, is_label: bool) -> f64 {
-        let share = f64::from(u8::from(is_label));
-        if self.options.spells_out_labels() {
-            self.options.target(class, share, self.classes())
-        } else {
-            share
-        }
     }
 
     /// Z = X Θ of a block, transformed.

@@ -13,6 +13,7 @@
 //! swap.
 
 mod dot;
+mod fold;
 mod outer;
 
 pub(super) use dot::Dot;

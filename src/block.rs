@@ -210,7 +210,7 @@ impl<'a, T: Real> Problem<'a, T> {
                 held,
                 a: residual,
                 b: theta,
-                is_cold: false,
+                is_streamed: false,
                 next: None,
             });
             for sample in silent(weights) {
@@ -274,8 +274,8 @@ impl<'a, T: Real> Problem<'a, T> {
 
     /// X·B + 1·b of a block.
     fn linear(&self, x: Rows<'_, T>, map: Linear<'_, T>, out: &mut [T], room: &mut [T]) {
-        let (x, next) = match x {
-            Rows::Dense { x, next } => (x, next.for_scores),
+        let (x, next, is_streamed) = match x {
+            Rows::Dense { x, next } => (x, next.for_scores, next.is_streamed),
             Rows::Sparse { x, start, count } => {
                 let product = SparseScores {
                     x,
@@ -298,7 +298,7 @@ impl<'a, T: Real> Problem<'a, T> {
                 Destination::Add
             }
         };
-        self.product(Product { dst, held, a: x, b: map.matrix, is_cold: true, next });
+        self.product(Product { dst, held, a: x, b: map.matrix, is_streamed, next });
     }
 
     /// What is wanted of the scores of a block, in their place, and the sum of the losses.
@@ -353,8 +353,8 @@ impl<'a, T: Real> Problem<'a, T> {
         out: Gradient<'_, T>,
     ) {
         let Gradient { mut matrix, mut held } = out;
-        let (x, next) = match x {
-            Rows::Dense { x, next } => (x, next.for_gradient),
+        let (x, next, is_streamed) = match x {
+            Rows::Dense { x, next } => (x, next.for_gradient, next.is_streamed),
             Rows::Sparse { x, start, count } => {
                 if held == Destination::Replace {
                     matrix.fill(T::ZERO);
@@ -380,7 +380,7 @@ impl<'a, T: Real> Problem<'a, T> {
         for run in unpoisoned(x, weights) {
             let a = x.subrows(run.start, run.len()).transpose();
             let b = r.subrows(run.start, run.len());
-            self.product(Product { dst: matrix.as_mut(), held, a, b, is_cold: false, next });
+            self.product(Product { dst: matrix.as_mut(), held, a, b, is_streamed, next });
             held = Destination::Add;
         }
         if held == Destination::Replace {

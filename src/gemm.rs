@@ -20,9 +20,9 @@ pub(crate) struct Product<'a, T> {
     pub(crate) held: Destination,
     pub(crate) a: MatRef<'a, T>,
     pub(crate) b: MatRef<'a, T>,
-    /// Whether A comes from memory, and not from a cache.
-    pub(crate) is_cold: bool,
-    /// What will be read soon in the place of A, or some rows of it: it may be fetched from memory meanwhile.
+    /// Whether the product fetches A itself, line by line: it is in no cache.
+    pub(crate) is_streamed: bool,
+    /// What will be read next in the place of A, or some rows or columns of it: it may be fetched meanwhile.
     pub(crate) next: Option<MatRef<'a, T>>,
 }
 
@@ -79,9 +79,14 @@ impl<T: Real> Product<'_, T> {
         if times == 0 || rows * cols * self.a.ncols() < PIECE_WORK {
             return run(self);
         }
-        let Self { dst, held, a, b, is_cold, .. } = self;
+        let Self { dst, held, a, b, is_streamed, .. } = self;
         let again = |dst, a, b| {
-            Product { dst, held, a, b, is_cold, next: None }.cut(parallelism, times - 1, most_columns, run);
+            Product { dst, held, a, b, is_streamed, next: None }.cut(
+                parallelism,
+                times - 1,
+                most_columns,
+                run,
+            );
         };
         if cols <= most_columns * rows {
             let half = (rows / 2).next_multiple_of(MAX_LANES).min(rows);
@@ -106,7 +111,7 @@ impl<T> Product<'_, T> {
             held,
             a: b.transpose(),
             b: a.transpose(),
-            is_cold: false,
+            is_streamed: false,
             next: None,
         }
     }

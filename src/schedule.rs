@@ -14,7 +14,7 @@ mod parallelism;
 pub(crate) use parallelism::Halves;
 pub use parallelism::Parallelism;
 
-use crate::kernel::{Layout, MAX_LANES, THIN};
+use crate::kernel::{Layout, MAX_LANES, PAGE, THIN};
 use crate::workspace::BlockScratch;
 use core::ops::Range;
 use faer::{MatMut, MatRef};
@@ -50,7 +50,17 @@ const PARTIALS_BYTES: usize = 512 << 10;
 const BLOCK_BYTES: usize = 192 << 10;
 
 /// The same where X is column-major, so that the stretch of a column in a block is worth the page it is on.
-const COLUMN_MAJOR_BLOCK_BYTES: usize = 1 << 20;
+const COLUMN_MAJOR_BLOCK_BYTES: usize = 512 << 10;
+
+/// The same where X is streamed: no part of the next block is in the cache then.
+const STREAMED_BLOCK_BYTES: usize = 1 << 20;
+
+/// Bytes of a stretch of a column below which it is not worth its page: then a block has a page of each column, though
+/// that fits no second-level cache.
+const LEAST_STRETCH_BYTES: usize = 768;
+
+/// Columns up to which a processor keeps the addresses of their pages from one pass over a block to the next.
+const FEW_PAGES: usize = 256;
 
 /// Most samples of a block.
 const MOST_ROWS: usize = 1 << 10;
@@ -141,7 +151,11 @@ impl Plan {
         let row_bytes = per_row.saturating_mul(size).max(1);
         let budget = block_bytes.unwrap_or_else(|| match storage {
             _ if tall => TALL_BLOCK_BYTES,
-            Storage::ColumnMajor => COLUMN_MAJOR_BLOCK_BYTES,
+            Storage::ColumnMajor if classes <= THIN && features <= FEW_PAGES => COLUMN_MAJOR_BLOCK_BYTES,
+            Storage::ColumnMajor if STREAMED_BLOCK_BYTES / row_bytes < LEAST_STRETCH_BYTES / size => {
+                row_bytes.saturating_mul(PAGE / size)
+            }
+            Storage::ColumnMajor => STREAMED_BLOCK_BYTES,
             // faer brings both factors into an order of its own, which few samples are not worth.
             Storage::RowMajor if classes > THIN => {
                 row_bytes.saturating_mul(MANY_SAMPLES).clamp(BLOCK_BYTES, TALL_BLOCK_BYTES)
@@ -181,6 +195,12 @@ impl Plan {
     pub(crate) fn fits_cache(&self) -> bool {
         let Shape { samples, features, size, .. } = self.shape;
         samples.saturating_mul(features).saturating_mul(size) <= CACHED_BYTES
+    }
+
+    /// Whether each pass over a block fetches the features itself, column by column: of so many pages, a block of a
+    /// column-major X would not find the next block's addresses, nor even its own in the next pass.
+    pub(crate) fn is_streamed(&self) -> bool {
+        self.shape.storage == Storage::ColumnMajor && self.shape.features > FEW_PAGES
     }
 
     /// Samples in a block; the last may have fewer.

@@ -46,39 +46,46 @@ pub(super) enum Pass {
     Gradient,
 }
 
-/// The next block's features, shared out among the passes over this one, which are to fetch them early: to each in
-/// proportion to the time it takes.
+/// What the passes over a block fetch early.
 #[derive(Clone, Copy)]
 pub(super) struct Next<'a, T> {
     pub(super) for_scores: Option<MatRef<'a, T>>,
     pub(super) for_softmax: Option<MatRef<'a, T>>,
     /// Transposed, as that product reads them.
     pub(super) for_gradient: Option<MatRef<'a, T>>,
+    /// Whether the products fetch the features of this block too.
+    pub(super) is_streamed: bool,
 }
 
 impl<'a, T> Next<'a, T> {
-    const NOTHING: Self = Self { for_scores: None, for_softmax: None, for_gradient: None };
+    const NOTHING: Self =
+        Self { for_scores: None, for_softmax: None, for_gradient: None, is_streamed: false };
 
-    fn new(x: MatRef<'a, T>, last: Pass) -> Self {
+    /// What each pass begins with, after a pass that fetches the features itself.
+    fn streamed(x: MatRef<'a, T>, next: MatRef<'a, T>, last: Pass) -> Self {
+        let after_scores = if last == Pass::Gradient { x } else { next };
+        let (for_scores, for_gradient) = (Some(after_scores), Some(next.transpose()));
+        Self { for_scores, for_softmax: None, for_gradient, is_streamed: true }
+    }
+
+    /// The next block's features, shared out among the passes over this one: to each in proportion to the time it takes.
+    fn shared(next: MatRef<'a, T>, last: Pass) -> Self {
         /// Features of a score whose products take as long as its softmax.
         const SOFTMAX_FEATURES: usize = 16;
-        if x.nrows() == 0 {
-            return Self::NOTHING;
-        }
-        if x.col_stride() != 1 {
-            // Column by column, as only that product reads it from memory.
-            return Self { for_scores: Some(x), ..Self::NOTHING };
-        }
-        let scores = x.ncols();
+        let scores = next.ncols();
         let softmax = if last >= Pass::Softmax { SOFTMAX_FEATURES } else { 0 };
-        let gradient = if last >= Pass::Gradient { x.ncols() } else { 0 };
-        let all = (scores + softmax + gradient).max(1);
-        let (for_scores, rest) = x.split_at_row((x.nrows() * scores).div_ceil(all));
-        let (for_softmax, for_gradient) = rest.split_at_row(x.nrows() * softmax / all);
+        let gradient = if last >= Pass::Gradient { next.ncols() } else { 0 };
+        let cut = |x: MatRef<'a, T>, part: usize, rest: usize| {
+            let at = |lines: usize| (lines * part).div_ceil((part + rest).max(1));
+            if x.col_stride() == 1 { x.split_at_row(at(x.nrows())) } else { x.split_at_col(at(x.ncols())) }
+        };
+        let (for_scores, rest) = cut(next, scores, softmax + gradient);
+        let (for_softmax, for_gradient) = cut(rest, softmax, gradient);
         Self {
             for_scores: Some(for_scores),
-            for_softmax: (softmax > 0).then_some(for_softmax),
-            for_gradient: (gradient > 0).then_some(for_gradient.transpose()),
+            for_softmax: Some(for_softmax),
+            for_gradient: Some(for_gradient.transpose()),
+            is_streamed: false,
         }
     }
 }
@@ -120,10 +127,16 @@ impl<'a, T: Real> Problem<'a, T> {
             }
             Data::Dense(x) => {
                 if !self.copies_features() {
-                    let rows = if self.plan.fits_cache() { 0 } else { self.plan.rows() };
-                    let next = x.subrows(samples.end, rows.min(x.nrows() - samples.end));
-                    let x = x.subrows(samples.start, samples.len());
-                    return (Rows::Dense { x, next: Next::new(next, last) }, room);
+                    let rows = x.subrows(samples.start, samples.len());
+                    let next = x.subrows(samples.end, self.plan.rows().min(x.nrows() - samples.end));
+                    let next = if self.plan.fits_cache() {
+                        Next::NOTHING
+                    } else if self.plan.is_streamed() {
+                        Next::streamed(rows, next, last)
+                    } else {
+                        Next::shared(next, last)
+                    };
+                    return (Rows::Dense { x: rows, next }, room);
                 }
                 let x = x.subrows(samples.start, samples.len());
                 let (copy, room) = self.copy_rows(x.nrows(), x.ncols(), room, |i, out| {

@@ -107,7 +107,14 @@ impl<T: Real> Problem<'_, T> {
                 out.iter_mut().zip(all.row(i).iter()).for_each(|(out, &x)| *out = second * x);
             });
             let dst = matrix.as_mut().submatrix_mut(k * width, j * width, width, width);
-            self.product(Product { dst, held, a: scaled.transpose(), b: all, is_cold: false, next: None });
+            self.product(Product {
+                dst,
+                held,
+                a: scaled.transpose(),
+                b: all,
+                is_streamed: false,
+                next: None,
+            });
         }
     }
 

@@ -22,7 +22,6 @@ pub(super) use outer::Outer;
 use super::lanes::{Lanes, MAX_LANES};
 use super::lines::lines_mut;
 use crate::gemm::Product;
-use faer::MatRef;
 use pulp::Simd;
 
 /// Most columns of B for which this was faster than a general product.
@@ -40,21 +39,19 @@ pub(crate) enum Thin<'a, T> {
 
 impl<'a, T: Lanes> Thin<'a, T> {
     pub(crate) fn new(product: Product<'a, T>) -> Self {
-        let Product { dst, held, a, b, is_cold, next } = product;
+        let Product { dst, held, a, b, is_streamed, next } = product;
         let (rows, depth) = a.shape();
         let is_thin = b.ncols() <= THIN && dst.row_stride() == 1;
         let is_dot = is_thin && rows > 0 && depth >= MAX_LANES;
         let is_outer = is_thin && rows >= OUTER_ROWS && depth > 0;
         match (a.transpose().try_as_col_major(), a.try_as_col_major(), b.try_as_col_major()) {
             (Some(a), _, Some(b)) if is_dot => {
-                let next = next.and_then(|next| next.transpose().try_as_col_major());
-                Self::Dot(Dot { dst: lines_mut(dst), held, a, b, next })
+                Self::Dot(Dot { dst: lines_mut(dst), held, a, b, is_streamed, next })
             }
             (_, Some(a), Some(b)) if is_outer => {
-                let next = next.and_then(MatRef::try_as_col_major);
-                Self::Outer(Outer { dst: lines_mut(dst), held, a, b, is_cold, next })
+                Self::Outer(Outer { dst: lines_mut(dst), held, a, b, is_streamed, next })
             }
-            _ => Self::Neither(Product { dst, held, a, b, is_cold, next }),
+            _ => Self::Neither(Product { dst, held, a, b, is_streamed, next }),
         }
     }
 }
@@ -63,6 +60,9 @@ impl<'a, T: Lanes> Thin<'a, T> {
 const fn asks_along<S: Simd>(share: usize) -> bool {
     S::REGISTER_COUNT >= 32 && share == 1
 }
+
+/// Lines of a streamed A that are worked on together: it fetches the next ones meanwhile.
+const STREAMED_LINES: usize = 32;
 
 /// Most columns of a tile of either kind.
 const MOST_COLUMNS: usize = 12;

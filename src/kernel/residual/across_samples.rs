@@ -25,13 +25,12 @@ impl<T: Logarithm> Residual<'_, T> {
             *number = T::from_f64(f64::from(label));
         }
         let samples = self.scores.samples.next_multiple_of(lanes);
-        let next = self.next.and_then(|next| next.transpose().try_as_col_major());
-        let ahead = Ahead::new(next, samples / lanes, 0..1, 1);
+        let mut ahead = Ahead::new(self.next, samples / lanes);
         let mut start = 0;
         macro_rules! take {
             ($registers:expr) => {
                 while start + $registers * lanes <= samples {
-                    (0..$registers).for_each(|i| ahead.fetch(start / lanes + i));
+                    ahead.step($registers);
                     groups.group::<S, { $registers }>(simd, self, start);
                     start += $registers * lanes;
                 }

@@ -1,10 +1,11 @@
 //! Sums of products, lanes along the rows of A.
 
-use super::{asks_along, for_columns};
+use super::{STREAMED_LINES, asks_along, for_columns};
 use crate::gemm::Destination;
-use crate::kernel::ahead::{Ahead, CACHE_LINE, MOST_SOON, prefetch};
+use crate::kernel::ahead::Ahead;
 use crate::kernel::lanes::{Aligned, Lanes, MAX_LANES, Mask, Vector};
 use crate::kernel::lines::{Lines, LinesMut, line_mut};
+use faer::MatRef;
 use pulp::{Simd, WithSimd};
 
 /// A product whose A has contiguous rows, and B and the result contiguous columns.
@@ -14,8 +15,8 @@ pub(crate) struct Dot<'a, T> {
     /// Aᵀ.
     pub(super) a: Lines<'a, T>,
     pub(super) b: Lines<'a, T>,
-    /// The transpose of what is read next.
-    pub(super) next: Option<Lines<'a, T>>,
+    pub(super) is_streamed: bool,
+    pub(super) next: Option<MatRef<'a, T>>,
 }
 
 impl<T: Lanes> WithSimd for &mut Dot<'_, T> {
@@ -32,7 +33,7 @@ const STRETCH_BYTES: usize = 4 << 10;
 
 #[inline(always)]
 fn dot<T: Lanes, S: Simd>(simd: S, product: &mut Dot<'_, T>) {
-    let &mut Dot { ref mut dst, held, a, b, next } = product;
+    let &mut Dot { ref mut dst, held, a, b, is_streamed, next } = product;
     let (rows, columns, depth) = (dst.nrows(), dst.ncols(), a.nrows());
     let lanes = Vector::<T, S>::COUNT;
     let is_short = lanes >= 8 && depth <= SHORT.min(8 * lanes);
@@ -41,25 +42,40 @@ fn dot<T: Lanes, S: Simd>(simd: S, product: &mut Dot<'_, T>) {
     let bound = |stretch: usize| {
         if stretch == stretches { depth } else { depth * stretch / stretches / MAX_LANES * MAX_LANES }
     };
-    for stretch in 0..stretches {
-        let (from, to) = (bound(stretch), bound(stretch + 1));
+    let together = if is_streamed { STREAMED_LINES } else { rows };
+    let mut ahead = None;
+    let (mut stretch, mut start) = (0, 0);
+    while stretch < stretches {
+        let (from, to, end) = (bound(stretch), bound(stretch + 1), rows.min(start + together));
         let held = if stretch > 0 { Destination::Add } else { held };
-        let lines = a.subrows(from, to - from);
-        let next = next.map(|next| next.subrows(from, to - from));
+        let lines = a.submatrix(from, start, to - from, end - start);
+        let mut dst = dst.as_mut().subrows_mut(start, end - start);
+        (stretch, start) = if end < rows { (stretch, end) } else { (stretch + 1, 0) };
+        // What to fetch, and in how many such passes over lines.
+        let (soon, passes) = if !is_streamed {
+            (next, stretches)
+        } else {
+            ahead = None;
+            let (rows, depth) = (together.min(rows - start), to - from);
+            let soon = if stretch < stretches {
+                let from = bound(stretch);
+                Some(a.submatrix(from, start, bound(stretch + 1) - from, rows).transpose().as_dyn_stride())
+            } else {
+                next.map(|next| next.submatrix(0, 0, rows.min(next.nrows()), depth.min(next.ncols())))
+            };
+            (soon, 1)
+        };
         macro_rules! tiles {
             ($registers:expr, $share:literal, $most:literal, $($n:literal)*) => {
                 for_columns!(columns, $most, $($n)*, |first, COLUMNS| {
                     const REGISTERS: usize = $registers(COLUMNS);
+                    let ahead = ahead.get_or_insert_with(|| {
+                        let tiles = lines.ncols().div_ceil(REGISTERS * $share) * b.ncols().div_ceil($most);
+                        let steps = if asks_along::<S>($share) { lines.nrows() / lanes } else { 1 };
+                        Ahead::new(soon, tiles * steps * passes)
+                    });
                     let dst = dst.as_mut().subcols_mut(first, COLUMNS);
                     let columns = b.submatrix(from, first, to - from, COLUMNS);
-                    let groups = rows.div_ceil(REGISTERS * $share);
-                    // Tiles can differ in height: what is not asked for along the way, the first asks for.
-                    let part = match asks_along::<S>($share) {
-                        true => first..first + COLUMNS,
-                        false if first == 0 => 0..b.ncols(),
-                        false => 0..0,
-                    };
-                    let ahead = Ahead::new(next, groups, part, b.ncols());
                     let mut sums = [[Vector::splat(simd, T::ZERO); MAX_LANES / 2]; COLUMNS];
                     dot_groups::<T, S, REGISTERS, $share, COLUMNS>(simd, dst, held, lines, columns, &mut sums, ahead);
                 })
@@ -98,7 +114,7 @@ fn dot_groups<T: Lanes, S: Simd, const REGISTERS: usize, const SHARE: usize, con
     lines: Lines<'_, T>,
     columns: Lines<'_, T>,
     sums: &mut [[Vector<T, S>; MAX_LANES / 2]; COLUMNS],
-    ahead: Ahead<'_, T>,
+    ahead: &mut Ahead,
 ) {
     simd.vectorize(
         #[inline(always)]
@@ -145,16 +161,12 @@ fn dot_groups<T: Lanes, S: Simd, const REGISTERS: usize, const SHARE: usize, con
                                 )
                             },
                         );
-                        let at = (start + group) / rows_together + r;
-                        let soon = if asks_along::<S>(SHARE) { ahead.of(at) } else { [&[][..]; MOST_SOON] };
-                        let soon =
-                            if asks_along::<S>(SHARE) { &soon[..ahead.count.min(MOST_SOON)] } else { &[] };
                         if !asks_along::<S>(SHARE) {
-                            ahead.fetch(at);
+                            ahead.step(1);
                         }
                         macro_rules! tile {
                             ($part:literal) => {
-                                dot_tile::<T, S, $part, REGISTERS, SHARE, COLUMNS>(simd, rows, columns, soon)
+                                dot_tile::<T, S, $part, REGISTERS, SHARE, COLUMNS>(simd, rows, columns, ahead)
                             };
                         }
                         let mut tile = match lanes / SHARE {
@@ -222,7 +234,7 @@ fn dot_tile<
     simd: S,
     rows: [[&[T]; SHARE]; REGISTERS],
     columns: [&[T]; COLUMNS],
-    soon: &[&[T]],
+    ahead: &mut Ahead,
 ) -> [[Vector<T, S>; REGISTERS]; COLUMNS] {
     let steps = columns[0].len() / PART;
     let x: [[&[[T; PART]]; SHARE]; REGISTERS] = core::array::from_fn(
@@ -240,8 +252,8 @@ fn dot_tile<
     );
     let mut sums = [[Vector::splat(simd, T::ZERO); REGISTERS]; COLUMNS];
     for s in 0..steps {
-        if asks_along::<S>(SHARE) && (s * PART).is_multiple_of(CACHE_LINE / size_of::<T>()) {
-            soon.iter().filter_map(|line| line.get(s * PART)).for_each(prefetch);
+        if asks_along::<S>(SHARE) {
+            ahead.step(1);
         }
         // The shorter side stays in registers while the longer passes by.
         if REGISTERS <= COLUMNS {

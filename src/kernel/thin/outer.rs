@@ -1,10 +1,11 @@
 //! Outer products, lanes along the columns of A.
 
-use super::{MOST_COLUMNS, asks_along, for_columns};
+use super::{MOST_COLUMNS, STREAMED_LINES, asks_along, for_columns};
 use crate::gemm::Destination;
 use crate::kernel::ahead::Ahead;
 use crate::kernel::lanes::{Aligned, Lanes, Vector};
 use crate::kernel::lines::{Lines, LinesMut, line_mut};
+use faer::MatRef;
 use pulp::{Simd, WithSimd};
 
 /// A product whose A has contiguous columns, and B and the result too.
@@ -13,8 +14,8 @@ pub(crate) struct Outer<'a, T> {
     pub(super) held: Destination,
     pub(super) a: Lines<'a, T>,
     pub(super) b: Lines<'a, T>,
-    pub(super) is_cold: bool,
-    pub(super) next: Option<Lines<'a, T>>,
+    pub(super) is_streamed: bool,
+    pub(super) next: Option<MatRef<'a, T>>,
 }
 
 impl<T: Lanes> WithSimd for &mut Outer<'_, T> {
@@ -29,54 +30,49 @@ impl<T: Lanes> WithSimd for &mut Outer<'_, T> {
 /// Lines that are worked on together.
 const LINES: usize = 64;
 
-/// Lines after which it asks for more of what is read next.
-const FEW_LINES: usize = 8;
-
-/// Lines that are worked on together where each is on a page of its own: with those asked for meanwhile, they are no
-/// more pages than the processor has the addresses of at hand.
-const FAR_LINES: usize = 16;
-
-/// Bytes of a page of memory.
-const PAGE: usize = 4 << 10;
-
 #[inline(always)]
 fn outer<T: Lanes, S: Simd>(simd: S, product: &mut Outer<'_, T>) {
-    let &mut Outer { ref mut dst, mut held, a, b, is_cold, next } = product;
+    let &mut Outer { ref mut dst, mut held, a, b, is_streamed, next } = product;
     let (depth, columns) = (a.ncols(), dst.ncols());
-    let are_far = is_cold && a.col_stride().unsigned_abs() * size_of::<T>() >= PAGE;
-    let together = if are_far { FAR_LINES } else { LINES };
+    let together = if is_streamed { STREAMED_LINES } else { LINES };
+    // As many sums as there are registers for, beside a line's.
+    let has_many_registers = S::REGISTER_COUNT >= 32;
+    // Tiles that each line is in.
+    let tiles = columns.div_ceil(if has_many_registers { MOST_COLUMNS } else { MOST_COLUMNS / 2 })
+        * dst
+            .nrows()
+            .div_ceil(strip_registers::<T, S>(dst.nrows(), dst.nrows(), columns) * Vector::<T, S>::COUNT);
+    let mut ahead = Ahead::new(if is_streamed { None } else { next }, depth * tiles);
     // The numbers of B, at distances that the compiler knows: one address is enough for all.
     let mut near = Aligned([[T::ZERO; LINES]; MOST_COLUMNS]);
-    for start in (0..depth).step_by(together) {
+    let mut start = 0;
+    while start < depth {
         let end = depth.min(start + together);
         let lines = a.subcols(start, end - start);
-        // Far lines come from memory now: of them, the next ones.
-        let soon = if are_far && end < depth {
-            Some(a.subcols(end, together.min(depth - end)))
-        } else if are_far {
-            next.map(|x| x.subcols(0, together.min(x.ncols())))
-        } else {
-            next.map(|x| {
-                x.subcols(x.ncols() * start / depth, x.ncols() * end / depth - x.ncols() * start / depth)
-            })
-        };
+        if is_streamed {
+            let soon = if end < depth {
+                Some(a.subcols(end, together.min(depth - end)).as_dyn_stride())
+            } else {
+                next.map(|next| next.subcols(0, together.min(next.ncols())))
+            };
+            ahead = Ahead::new(soon, (end - start) * tiles);
+        }
         macro_rules! tiles {
             ($most:literal, $($n:literal)*) => {
                 for_columns!(columns, $most, $($n)*, |first, COLUMNS| {
                     let dst = dst.as_mut().subcols_mut(first, COLUMNS);
                     let b = b.submatrix(start, first, end - start, COLUMNS);
-                    let soon = if first == 0 { soon } else { None };
-                    outer_strips::<T, S, COLUMNS>(simd, dst, held, lines, b, &mut near.0, soon);
+                    outer_strips::<T, S, COLUMNS>(simd, dst, held, lines, b, &mut near.0, &mut ahead);
                 })
             };
         }
-        // As many sums as there are registers for, beside a line's.
-        if S::REGISTER_COUNT >= 32 {
+        if has_many_registers {
             tiles!(12, 1 2 3 4 5 6 7 8 9 10 11 12);
         } else {
             tiles!(6, 1 2 3 4 5 6);
         }
         held = Destination::Add;
+        start = end;
     }
 }
 
@@ -89,7 +85,7 @@ fn outer_strips<T: Lanes, S: Simd, const COLUMNS: usize>(
     lines: Lines<'_, T>,
     columns: Lines<'_, T>,
     near: &mut [[T; LINES]; MOST_COLUMNS],
-    soon: Option<Lines<'_, T>>,
+    ahead: &mut Ahead,
 ) {
     simd.vectorize(
         #[inline(always)]
@@ -106,9 +102,9 @@ fn outer_strips<T: Lanes, S: Simd, const COLUMNS: usize>(
                 let strip = Strip { lines, from: done.min(rows - width), done, held };
                 let dst = dst.as_mut();
                 match registers {
-                    4 if COLUMNS <= 3 => outer_tile::<T, S, 4, COLUMNS>(simd, dst, strip, y, soon),
-                    2 => outer_tile::<T, S, 2, COLUMNS>(simd, dst, strip, y, soon),
-                    _ => outer_tile::<T, S, 1, COLUMNS>(simd, dst, strip, y, soon),
+                    4 if COLUMNS <= 3 => outer_tile::<T, S, 4, COLUMNS>(simd, dst, strip, y, ahead),
+                    2 => outer_tile::<T, S, 2, COLUMNS>(simd, dst, strip, y, ahead),
+                    _ => outer_tile::<T, S, 1, COLUMNS>(simd, dst, strip, y, ahead),
                 }
                 done = strip.from + width;
             }
@@ -145,20 +141,19 @@ fn outer_tile<T: Lanes, S: Simd, const REGISTERS: usize, const COLUMNS: usize>(
     mut dst: LinesMut<'_, T>,
     strip: Strip<'_, T>,
     y: &[[T; LINES]; COLUMNS],
-    soon: Option<Lines<'_, T>>,
+    ahead: &mut Ahead,
 ) {
     let Strip { lines, from, done, held } = strip;
     let lanes = Vector::<T, S>::COUNT;
     let width = REGISTERS * lanes;
     let mut acc = [[Vector::splat(simd, T::ZERO); COLUMNS]; REGISTERS];
     let count = lines.ncols().min(LINES);
-    let ahead = Ahead::new(soon, count.div_ceil(FEW_LINES), 0..1, 1);
     if !asks_along::<S>(1) {
-        (0..count.div_ceil(FEW_LINES)).for_each(|group| ahead.fetch_rows(group, from..from + width));
+        ahead.step(count);
     }
     for (t, line) in lines.subrows(from, width).subcols(0, count).col_iter().enumerate() {
-        if asks_along::<S>(1) && t % FEW_LINES == 0 {
-            ahead.fetch_rows(t / FEW_LINES, from..from + width);
+        if asks_along::<S>(1) {
+            ahead.step(1);
         }
         let x = T::split::<S>(line.as_slice()).0;
         let x: [Vector<T, S>; REGISTERS] = core::array::from_fn(

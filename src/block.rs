@@ -12,7 +12,7 @@ use crate::batch::{Data, Features, Kind, Targets};
 use crate::error::Error;
 use crate::gemm::{Destination, Product};
 use crate::kernel::{
-    ColumnSums, Curve, Layout, Multiply, NO_LABEL, Real, Residual, Scores, SimdLevel, SoftCap,
+    ColumnSums, Curve, Layout, Multiply, NO_LABEL, Real, Residual, Scores, SimdLevel, SoftCap, Span,
     SparseGradient, SparseScores, Target, Transform, Want,
 };
 use crate::options::Options;
@@ -211,7 +211,7 @@ impl<'a, T: Real> Problem<'a, T> {
                 a: residual,
                 b: theta,
                 is_streamed: false,
-                next: None,
+                next: Span::NOTHING,
             });
             for sample in silent(weights) {
                 out.as_mut().row_mut(sample).fill(T::ZERO);
@@ -302,13 +302,7 @@ impl<'a, T: Real> Problem<'a, T> {
     }
 
     /// What is wanted of the scores of a block, in their place, and the sum of the losses.
-    fn softmax(
-        &self,
-        block: &mut BlockData<'_, T>,
-        want: Want,
-        losses: Option<&mut [T]>,
-        next: Option<MatRef<'_, T>>,
-    ) -> f64 {
+    fn softmax(&self, block: &mut BlockData<'_, T>, want: Want, losses: Option<&mut [T]>, next: Span) -> f64 {
         let BlockData { scores, targets, per_sample, labels, weights, .. } = block;
         let scores = self.view(scores, labels.len());
         let residual = Residual {

@@ -1,6 +1,6 @@
 //! Matrix products: on this crate's own kernels where they are faster, else by faer. The only file that names faer's product.
 
-use crate::kernel::{MAX_LANES, Real, SimdLevel, Thin, Wide};
+use crate::kernel::{MAX_LANES, Real, SimdLevel, Span, Thin, Wide};
 use crate::schedule::Parallelism;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
@@ -22,8 +22,8 @@ pub(crate) struct Product<'a, T> {
     pub(crate) b: MatRef<'a, T>,
     /// Whether the product fetches A itself, line by line: it is in no cache.
     pub(crate) is_streamed: bool,
-    /// What will be read next in the place of A, or some rows or columns of it: it may be fetched meanwhile.
-    pub(crate) next: Option<MatRef<'a, T>>,
+    /// What will be read next: it may be fetched meanwhile.
+    pub(crate) next: Span,
 }
 
 impl<T: Real> Product<'_, T> {
@@ -81,7 +81,7 @@ impl<T: Real> Product<'_, T> {
         }
         let Self { dst, held, a, b, is_streamed, .. } = self;
         let again = |dst, a, b| {
-            Product { dst, held, a, b, is_streamed, next: None }.cut(
+            Product { dst, held, a, b, is_streamed, next: Span::NOTHING }.cut(
                 parallelism,
                 times - 1,
                 most_columns,
@@ -112,7 +112,7 @@ impl<T> Product<'_, T> {
             a: b.transpose(),
             b: a.transpose(),
             is_streamed: false,
-            next: None,
+            next: Span::NOTHING,
         }
     }
 }

@@ -200,7 +200,7 @@ impl Plan {
     /// Whether each pass over a block fetches the features itself, column by column: of so many pages, a block of a
     /// column-major X would not find the next block's addresses, nor even its own in the next pass.
     pub(crate) fn is_streamed(&self) -> bool {
-        self.shape.storage == Storage::ColumnMajor && self.shape.features > FEW_PAGES
+        self.shape.storage == Storage::ColumnMajor && self.shape.features > FEW_PAGES && !self.fits_cache()
     }
 
     /// Samples in a block; the last may have fewer.

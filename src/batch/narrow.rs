@@ -1,7 +1,7 @@
 //! Dense features of 16 bits a number (feature `half`).
 
 use super::{Data, Features};
-use crate::kernel::{Narrow, Real, SimdLevel, Widen};
+use crate::kernel::{Narrow, Real, SimdLevel, Span, Widen};
 use faer::{MatRef, RowRef};
 
 /// Dense features of a type of 16 bits.
@@ -16,6 +16,14 @@ impl Half<'_> {
         match self {
             Self::F16(x) => x.shape(),
             Self::Bf16(x) => x.shape(),
+        }
+    }
+
+    /// Where those of some samples lie.
+    pub(crate) fn span(&self, start: usize, samples: usize) -> Span {
+        match self {
+            Self::F16(x) => Span::of(x.subrows(start, samples)),
+            Self::Bf16(x) => Span::of(x.subrows(start, samples)),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::Problem;
 use crate::batch::Data;
-use crate::kernel::{MAX_LANES, Real, Sparse};
+use crate::kernel::{MAX_LANES, Real, Span, Sparse};
 use core::ops::Range;
 use faer::MatRef;
 
@@ -11,7 +11,7 @@ use faer::MatRef;
 pub(super) enum Rows<'a, T> {
     Dense {
         x: MatRef<'a, T>,
-        next: Next<'a, T>,
+        next: Next,
     },
     Sparse {
         x: Sparse<'a, T>,
@@ -23,10 +23,10 @@ pub(super) enum Rows<'a, T> {
 
 impl<'a, T> Rows<'a, T> {
     /// What the softmax fetches of the next block.
-    pub(super) fn for_softmax(&self) -> Option<MatRef<'a, T>> {
+    pub(super) fn for_softmax(&self) -> Span {
         match self {
             Self::Dense { next, .. } => next.for_softmax,
-            Self::Sparse { .. } => None,
+            Self::Sparse { .. } => Span::NOTHING,
         }
     }
 
@@ -48,45 +48,40 @@ pub(super) enum Pass {
 
 /// What the passes over a block fetch early.
 #[derive(Clone, Copy)]
-pub(super) struct Next<'a, T> {
-    pub(super) for_scores: Option<MatRef<'a, T>>,
-    pub(super) for_softmax: Option<MatRef<'a, T>>,
-    /// Transposed, as that product reads them.
-    pub(super) for_gradient: Option<MatRef<'a, T>>,
+pub(super) struct Next {
+    pub(super) for_scores: Span,
+    pub(super) for_softmax: Span,
+    pub(super) for_gradient: Span,
     /// Whether the products fetch the features of this block too.
     pub(super) is_streamed: bool,
 }
 
-impl<'a, T> Next<'a, T> {
-    const NOTHING: Self =
-        Self { for_scores: None, for_softmax: None, for_gradient: None, is_streamed: false };
+impl Next {
+    const NOTHING: Self = Self {
+        for_scores: Span::NOTHING,
+        for_softmax: Span::NOTHING,
+        for_gradient: Span::NOTHING,
+        is_streamed: false,
+    };
 
-    /// What each pass begins with, after a pass that fetches the features itself.
-    fn streamed(x: MatRef<'a, T>, next: MatRef<'a, T>, last: Pass) -> Self {
-        let after_scores = if last == Pass::Gradient { x } else { next };
-        let (for_scores, for_gradient) = (Some(after_scores), Some(next.transpose()));
-        Self { for_scores, for_softmax: None, for_gradient, is_streamed: true }
+    /// What follows each pass, where passes fetch the features of this block themselves.
+    fn streamed(this: Span, next: Span, last: Pass) -> Self {
+        let after_scores = if last == Pass::Gradient { this } else { next };
+        Self { for_scores: after_scores, for_gradient: next, is_streamed: true, ..Self::NOTHING }
     }
 
-    /// The next block's features, shared out among the passes over this one: to each in proportion to the time it takes.
-    fn shared(next: MatRef<'a, T>, last: Pass) -> Self {
+    /// The next block, shared out among the passes over this one: to each in proportion to the time it takes.
+    fn shared(next: Span, features: usize, last: Pass) -> Self {
         /// Features of a score whose products take as long as its softmax.
         const SOFTMAX_FEATURES: usize = 16;
-        let scores = next.ncols();
-        let softmax = if last >= Pass::Softmax { SOFTMAX_FEATURES } else { 0 };
-        let gradient = if last >= Pass::Gradient { next.ncols() } else { 0 };
-        let cut = |x: MatRef<'a, T>, part: usize, rest: usize| {
-            let at = |lines: usize| (lines * part).div_ceil((part + rest).max(1));
-            if x.col_stride() == 1 { x.split_at_row(at(x.nrows())) } else { x.split_at_col(at(x.ncols())) }
-        };
-        let (for_scores, rest) = cut(next, scores, softmax + gradient);
-        let (for_softmax, for_gradient) = cut(rest, softmax, gradient);
-        Self {
-            for_scores: Some(for_scores),
-            for_softmax: Some(for_softmax),
-            for_gradient: Some(for_gradient.transpose()),
-            is_streamed: false,
+        if next.is_empty() {
+            return Self::NOTHING;
         }
+        let softmax = if last >= Pass::Softmax { SOFTMAX_FEATURES } else { 0 };
+        let gradient = if last >= Pass::Gradient { features } else { 0 };
+        let (for_scores, rest) = next.split(features, softmax + gradient);
+        let (for_softmax, for_gradient) = rest.split(softmax, gradient);
+        Self { for_scores, for_softmax, for_gradient, is_streamed: false }
     }
 }
 
@@ -117,32 +112,35 @@ impl<'a, T: Real> Problem<'a, T> {
     where
         'a: 's,
     {
+        let Range { start, end } = samples;
+        let (count, features) = (samples.len(), self.features.features());
+        // Samples to fetch.
+        let soon = match self.plan.fits_cache() {
+            true => 0,
+            false => self.plan.rows().min(self.features.samples() - end),
+        };
         match self.features.data() {
-            Data::Sparse(x) => (Rows::Sparse { x, start: samples.start, count: samples.len() }, room),
+            Data::Sparse(x) => (Rows::Sparse { x, start, count }, room),
             #[cfg(feature = "half")]
             Data::Half(x) => {
-                let widen = |i, out: &mut [T]| x.widen(samples.start + i, out, self.level);
-                let (copy, room) = self.copy_rows(samples.len(), self.features.features(), room, widen);
-                (Rows::Dense { x: copy, next: Next::NOTHING }, room)
+                let widen = |i, out: &mut [T]| x.widen(start + i, out, self.level);
+                let (copy, room) = self.copy_rows(count, features, room, widen);
+                let next = Next::shared(x.span(end, soon), features, last);
+                (Rows::Dense { x: copy, next }, room)
             }
             Data::Dense(x) => {
+                let (x, next) = (x.subrows(start, count), Span::of(x.subrows(end, soon)));
                 if !self.copies_features() {
-                    let rows = x.subrows(samples.start, samples.len());
-                    let next = x.subrows(samples.end, self.plan.rows().min(x.nrows() - samples.end));
-                    let next = if self.plan.fits_cache() {
-                        Next::NOTHING
-                    } else if self.plan.is_streamed() {
-                        Next::streamed(rows, next, last)
-                    } else {
-                        Next::shared(next, last)
+                    let next = match self.plan.is_streamed() {
+                        true => Next::streamed(Span::of(x), next, last),
+                        false => Next::shared(next, features, last),
                     };
-                    return (Rows::Dense { x: rows, next }, room);
+                    return (Rows::Dense { x, next }, room);
                 }
-                let x = x.subrows(samples.start, samples.len());
-                let (copy, room) = self.copy_rows(x.nrows(), x.ncols(), room, |i, out| {
+                let (copy, room) = self.copy_rows(count, features, room, |i, out| {
                     out.iter_mut().zip(x.row(i).iter()).for_each(|(out, &x)| *out = x);
                 });
-                (Rows::Dense { x: copy, next: Next::NOTHING }, room)
+                (Rows::Dense { x: copy, next: Next::shared(next, features, last) }, room)
             }
         }
     }

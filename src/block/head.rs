@@ -3,7 +3,7 @@
 use super::{Problem, Task, check_scores};
 use crate::batch::Targets;
 use crate::error::{Error, Operand};
-use crate::kernel::{PerSample, Real, SimdLevel, Want};
+use crate::kernel::{PerSample, Real, SimdLevel, Span, Want};
 use crate::options::Options;
 use crate::schedule::Parallelism;
 use crate::workspace::{BlockData, BlockScratch};
@@ -20,7 +20,7 @@ pub(crate) fn residual_of_scores<T: Real>(
     for_scores(scores.shape(), targets, level, |problem, samples, block| {
         let mut part = scores.as_mut().subrows_mut(samples.start, samples.len());
         problem.matrix(block.scores, samples.len()).copy_from(part.as_ref());
-        total += problem.softmax(block, Want::Residual, None, None);
+        total += problem.softmax(block, Want::Residual, None, Span::NOTHING);
         part.copy_from(problem.matrix(block.scores, samples.len()));
     })?;
     Ok(total)
@@ -43,7 +43,7 @@ pub(crate) fn losses_of_scores<T: Real>(
     for_scores(scores.shape(), targets, level, |problem, samples, block| {
         let part = scores.subrows(samples.start, samples.len());
         problem.matrix(block.scores, samples.len()).copy_from(part);
-        total += problem.softmax(block, Want::Loss, Some(&mut losses[samples.clone()]), None);
+        total += problem.softmax(block, Want::Loss, Some(&mut losses[samples.clone()]), Span::NOTHING);
         let PerSample { top, tail, .. } = &block.per_sample;
         for (out, (&top, &tail)) in log_sum_exp[samples].iter_mut().zip(top.iter().zip(&**tail)) {
             *out = top + tail;

@@ -3,7 +3,7 @@
 use super::features::{Pass, Rows};
 use super::{Gradient, Problem};
 use crate::gemm::{Destination, Product};
-use crate::kernel::{Bend, Curvature, Curve, PerSample, Real, Want};
+use crate::kernel::{Bend, Curvature, Curve, PerSample, Real, Span, Want};
 use crate::workspace::{BlockData, BlockScratch};
 use core::ops::Range;
 use faer::reborrow::IntoConst;
@@ -113,7 +113,7 @@ impl<T: Real> Problem<'_, T> {
                 a: scaled.transpose(),
                 b: all,
                 is_streamed: false,
-                next: None,
+                next: Span::NOTHING,
             });
         }
     }

@@ -13,6 +13,59 @@ pub(super) const CACHE_LINE: usize = 64;
 /// Bytes of a page of memory.
 pub(crate) const PAGE: usize = 4 << 10;
 
+/// Memory that will be read: rows of so many bytes, at equal distances.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Span {
+    /// Address of the first row.
+    start: usize,
+    rows: usize,
+    len: usize,
+    pitch: usize,
+}
+
+impl Span {
+    pub(crate) const NOTHING: Self = Self { start: 0, rows: 0, len: 0, pitch: 0 };
+
+    /// That of a matrix: its rows or columns, whichever lie together. Nothing if they do not.
+    #[inline]
+    pub(crate) fn of<T>(x: MatRef<'_, T>) -> Self {
+        let is_column_major = x.row_stride().unsigned_abs() < x.col_stride().unsigned_abs();
+        let x = if is_column_major { x.transpose() } else { x };
+        let x = if x.row_stride() < 0 { x.reverse_rows() } else { x };
+        let x = if x.col_stride() < 0 { x.reverse_cols() } else { x };
+        let [pitch, step] = [x.row_stride(), x.col_stride()]
+            .map(|stride| stride.unsigned_abs().saturating_mul(size_of::<T>()));
+        if x.nrows() == 0 || x.ncols() == 0 || step > CACHE_LINE {
+            return Self::NOTHING;
+        }
+        let len = (x.ncols() - 1) * step + size_of::<T>();
+        Self { start: x.as_ptr().addr(), rows: x.nrows(), len, pitch }
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rows == 0
+    }
+
+    /// Its first rows.
+    #[inline]
+    pub(crate) fn first(self, rows: usize) -> Self {
+        Self { rows: self.rows.min(rows), ..self }
+    }
+
+    /// Cut in two, as one number is to another.
+    #[inline]
+    pub(crate) fn split(self, part: usize, rest: usize) -> (Self, Self) {
+        let rows = (self.rows * part).div_ceil((part + rest).max(1));
+        let after = Self {
+            start: self.start.wrapping_add(rows.wrapping_mul(self.pitch)),
+            rows: self.rows - rows,
+            ..self
+        };
+        (self.first(rows), after)
+    }
+}
+
 /// Fetches the cache line of x to the second-level cache, without waiting for it.
 #[inline(always)]
 pub(super) fn prefetch<T>(x: &T) {
@@ -25,7 +78,7 @@ pub(super) fn prefetch_near<T>(x: &T) {
     prefetch_to::<true>(core::ptr::from_ref(x).cast());
 }
 
-/// Wherever the address points: a processor fetches nothing from where there is no memory.
+/// Wherever it points: from where there is no memory, a processor fetches nothing.
 #[inline(always)]
 fn prefetch_to<const FIRST_LEVEL: bool>(at: *const i8) {
     #[cfg(target_arch = "x86_64")]
@@ -37,25 +90,21 @@ fn prefetch_to<const FIRST_LEVEL: bool>(at: *const i8) {
     let _ = at;
 }
 
-/// The cache lines of a matrix, fetched one after another, evenly over the steps of a kernel.
+/// The cache lines of a [`Span`], fetched one after another, evenly over the steps of a kernel.
 ///
-/// The matrix is cut into a few runs of neighbouring rows, which give a line each by turns.
+/// It is cut into a few runs of neighbouring rows, which give a line each by turns.
 pub(super) struct Ahead {
     /// Lines a step, and lines that are due, in units of 1/[`ONE`].
     rate: u64,
     due: u64,
-    /// The next line, and the end of the last run.
-    at: *const i8,
-    end: *const i8,
+    /// Address of the next line, and where the last run ends.
+    at: usize,
+    end: usize,
     /// Bytes from a run to the next.
     apart: usize,
-    /// Of the first run: the row, how many are left with it, and the byte of it.
-    row: *const i8,
-    rows: usize,
+    /// The first run's row and those after it, and the byte of the row.
+    run: Span,
     byte: usize,
-    /// Bytes of a row, and from one to the next.
-    len: usize,
-    pitch: usize,
 }
 
 /// A line in the units of [`Ahead`].
@@ -65,54 +114,35 @@ const ONE: u64 = 1 << 16;
 const RUNS: usize = 6;
 
 impl Ahead {
-    /// Those of a matrix whose rows or columns are contiguous, over so many steps.
+    const NOTHING: Self = Self { rate: 0, due: 0, at: 0, end: 0, apart: 0, run: Span::NOTHING, byte: 0 };
+
+    /// Evenly over so many steps.
     #[inline(always)]
-    pub(super) fn new<T>(next: Option<MatRef<'_, T>>, steps: usize) -> Self {
-        match next {
-            Some(next) if next.nrows() > 0 && next.ncols() > 0 => Self::of(next, steps),
-            _ => Self::NOTHING,
-        }
+    pub(super) fn new(span: Span, steps: usize) -> Self {
+        if span.is_empty() { Self::NOTHING } else { Self::of(span, steps) }
     }
 
-    const NOTHING: Self = Self {
-        rate: 0,
-        due: 0,
-        at: core::ptr::null(),
-        end: core::ptr::null(),
-        apart: 0,
-        row: core::ptr::null(),
-        rows: 0,
-        byte: 0,
-        len: 0,
-        pitch: 0,
-    };
-
     #[inline(never)]
-    fn of<T>(x: MatRef<'_, T>, steps: usize) -> Self {
-        let x = if x.col_stride() == 1 { x } else { x.transpose() };
-        let x = if x.row_stride() < 0 { x.reverse_rows() } else { x };
-        let row = x.as_ptr().cast();
-        let (len, pitch) = (x.ncols() * size_of::<T>(), x.row_stride().unsigned_abs() * size_of::<T>());
-        let (runs, rows, len, pitch) = if pitch <= len + len / 8 {
+    fn of(span: Span, steps: usize) -> Self {
+        let Span { start, rows, len, pitch } = span;
+        let (runs, run) = if pitch <= len + len / 8 {
             // Next to nothing lies between the rows: they are one.
-            let len = (pitch * x.nrows()).div_ceil(RUNS).next_multiple_of(CACHE_LINE);
-            (RUNS, 1, len, len)
+            let len = (pitch * rows).div_ceil(RUNS).next_multiple_of(CACHE_LINE);
+            (RUNS, Span { start, rows: 1, len, pitch: len })
         } else {
-            let rows = x.nrows().div_ceil(RUNS);
-            (x.nrows().div_ceil(rows), rows, len, pitch)
+            let each = rows.div_ceil(RUNS);
+            (rows.div_ceil(each), span.first(each))
         };
-        let lines = runs * rows * len.div_ceil(CACHE_LINE);
+        let apart = run.rows.wrapping_mul(run.pitch);
+        let lines = runs * run.rows * run.len.div_ceil(CACHE_LINE);
         Self {
             rate: (lines as u64 * ONE).div_ceil(steps.max(1) as u64),
             due: 0,
-            at: row,
-            end: row.wrapping_add(runs * rows * pitch),
-            apart: rows * pitch,
-            row,
-            rows,
+            at: start,
+            end: start.wrapping_add(apart.wrapping_mul(runs)),
+            apart,
+            run,
             byte: 0,
-            len,
-            pitch,
         }
     }
 
@@ -125,7 +155,7 @@ impl Ahead {
             if self.at >= self.end && !self.advance() {
                 return;
             }
-            prefetch_to::<false>(self.at);
+            prefetch_to::<false>(core::ptr::without_provenance(self.at));
             self.at = self.at.wrapping_add(self.apart);
         }
     }
@@ -134,16 +164,16 @@ impl Ahead {
     #[inline(always)]
     fn advance(&mut self) -> bool {
         self.byte += CACHE_LINE;
-        if self.byte >= self.len {
+        if self.byte >= self.run.len {
             self.byte = 0;
-            self.row = self.row.wrapping_add(self.pitch);
-            self.rows -= 1;
-            if self.rows == 0 {
+            self.run.start = self.run.start.wrapping_add(self.run.pitch);
+            self.run.rows -= 1;
+            if self.run.rows == 0 {
                 *self = Self::NOTHING;
                 return false;
             }
         }
-        self.at = self.row.wrapping_add(self.byte);
+        self.at = self.run.start.wrapping_add(self.byte);
         true
     }
 }

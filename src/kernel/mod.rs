@@ -25,7 +25,7 @@ mod widen;
 
 pub use level::SimdLevel;
 
-pub(crate) use ahead::PAGE;
+pub(crate) use ahead::{PAGE, Span};
 pub(crate) use curvature::{Bend, Curvature, Curve};
 pub(crate) use lanes::MAX_LANES;
 pub(crate) use reduce::ColumnSums;

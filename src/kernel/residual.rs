@@ -25,6 +25,7 @@
 mod across_classes;
 mod across_samples;
 
+use super::ahead::Span;
 use super::lanes::{MAX_LANES, UNROLL, Vector};
 use super::lines::{Lines, LinesMut, line_mut, lines, lines_mut};
 use super::log::{Logarithm, log1p_by_inverse};
@@ -200,8 +201,8 @@ pub(crate) struct Residual<'a, T> {
     pub(crate) per_sample: PerSample<'a, T>,
     /// Gets the loss of each sample, weight included.
     pub(crate) losses: Option<&'a mut [T]>,
-    /// Rows that will be read soon: they may be fetched from memory meanwhile.
-    pub(crate) next: Option<MatRef<'a, T>>,
+    /// What will be read next: it may be fetched meanwhile.
+    pub(crate) next: Span,
 }
 
 /// Samples of a piece: as many registers as are taken together.
@@ -232,7 +233,7 @@ impl<T: Logarithm> Halves for Residual<'_, T> {
         let weights = self.weights.map(|weights| weights.split_at(at)).unzip();
         let per_sample = self.per_sample.split_at(at);
         let losses = self.losses.map(|losses| losses.split_at_mut(at)).unzip();
-        let next = self.next.map(|next| next.split_at_row(next.nrows() / 2)).unzip();
+        let next = self.next.split(1, 1);
         (
             part(scores.0, target.0, labels.0, weights.0, per_sample.0, losses.0, next.0),
             part(scores.1, target.1, labels.1, weights.1, per_sample.1, losses.1, next.1),

@@ -2,10 +2,9 @@
 
 use super::{STREAMED_LINES, asks_along, for_columns};
 use crate::gemm::Destination;
-use crate::kernel::ahead::Ahead;
+use crate::kernel::ahead::{Ahead, Span};
 use crate::kernel::lanes::{Aligned, Lanes, MAX_LANES, Mask, Vector};
 use crate::kernel::lines::{Lines, LinesMut, line_mut};
-use faer::MatRef;
 use pulp::{Simd, WithSimd};
 
 /// A product whose A has contiguous rows, and B and the result contiguous columns.
@@ -16,7 +15,7 @@ pub(crate) struct Dot<'a, T> {
     pub(super) a: Lines<'a, T>,
     pub(super) b: Lines<'a, T>,
     pub(super) is_streamed: bool,
-    pub(super) next: Option<MatRef<'a, T>>,
+    pub(super) next: Span,
 }
 
 impl<T: Lanes> WithSimd for &mut Dot<'_, T> {
@@ -56,12 +55,12 @@ fn dot<T: Lanes, S: Simd>(simd: S, product: &mut Dot<'_, T>) {
             (next, stretches)
         } else {
             ahead = None;
-            let (rows, depth) = (together.min(rows - start), to - from);
+            let rows = together.min(rows - start);
             let soon = if stretch < stretches {
                 let from = bound(stretch);
-                Some(a.submatrix(from, start, bound(stretch + 1) - from, rows).transpose().as_dyn_stride())
+                Span::of(a.submatrix(from, start, bound(stretch + 1) - from, rows).as_dyn_stride())
             } else {
-                next.map(|next| next.submatrix(0, 0, rows.min(next.nrows()), depth.min(next.ncols())))
+                next.first(rows)
             };
             (soon, 1)
         };

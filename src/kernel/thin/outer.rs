@@ -2,10 +2,9 @@
 
 use super::{MOST_COLUMNS, STREAMED_LINES, asks_along, for_columns};
 use crate::gemm::Destination;
-use crate::kernel::ahead::Ahead;
+use crate::kernel::ahead::{Ahead, Span};
 use crate::kernel::lanes::{Aligned, Lanes, Vector};
 use crate::kernel::lines::{Lines, LinesMut, line_mut};
-use faer::MatRef;
 use pulp::{Simd, WithSimd};
 
 /// A product whose A has contiguous columns, and B and the result too.
@@ -15,7 +14,7 @@ pub(crate) struct Outer<'a, T> {
     pub(super) a: Lines<'a, T>,
     pub(super) b: Lines<'a, T>,
     pub(super) is_streamed: bool,
-    pub(super) next: Option<MatRef<'a, T>>,
+    pub(super) next: Span,
 }
 
 impl<T: Lanes> WithSimd for &mut Outer<'_, T> {
@@ -42,7 +41,7 @@ fn outer<T: Lanes, S: Simd>(simd: S, product: &mut Outer<'_, T>) {
         * dst
             .nrows()
             .div_ceil(strip_registers::<T, S>(dst.nrows(), dst.nrows(), columns) * Vector::<T, S>::COUNT);
-    let mut ahead = Ahead::new(if is_streamed { None } else { next }, depth * tiles);
+    let mut ahead = Ahead::new(if is_streamed { Span::NOTHING } else { next }, depth * tiles);
     // The numbers of B, at distances that the compiler knows: one address is enough for all.
     let mut near = Aligned([[T::ZERO; LINES]; MOST_COLUMNS]);
     let mut start = 0;
@@ -51,9 +50,9 @@ fn outer<T: Lanes, S: Simd>(simd: S, product: &mut Outer<'_, T>) {
         let lines = a.subcols(start, end - start);
         if is_streamed {
             let soon = if end < depth {
-                Some(a.subcols(end, together.min(depth - end)).as_dyn_stride())
+                Span::of(a.subcols(end, together.min(depth - end)).as_dyn_stride())
             } else {
-                next.map(|next| next.subcols(0, together.min(next.ncols())))
+                next.first(together)
             };
             ahead = Ahead::new(soon, (end - start) * tiles);
         }

@@ -1,7 +1,7 @@
 """Measures softmax-regression beside the alternatives, in turns, in one run. See README.md.
 
     .venv/bin/python run.py [--shapes small,digits] [--engines ours,mkl] [--threads 1,2] [--dtypes f32,f64]
-                            [--budget SECONDS] [--output DIRECTORY]
+                            [--input-gradient] [--budget SECONDS] [--output DIRECTORY]
     .venv/bin/python run.py --plot-only results/results.json
 """
 
@@ -59,6 +59,8 @@ class Engine:
     spins: bool = False
     # Shapes it cannot do or would need minutes for.
     skips: tuple[str, ...] = ()
+    # Whether it computes the gradient by X too, if asked.
+    input_gradient: bool = False
 
 
 def rust(name: str, **rest) -> Engine:
@@ -70,8 +72,8 @@ def python(name: str, **rest) -> Engine:
 
 
 ENGINES = [
-    rust("ours"),
-    Engine("mkl", (str(BUILD / "mkl"),), spins=True),
+    rust("ours", input_gradient=True),
+    Engine("mkl", (str(BUILD / "mkl"),), spins=True, input_gradient=True),
     python("onedal"),
     python("torch", spins=True),
     python("torch-compiled", spins=True),
@@ -96,10 +98,12 @@ class Case:
     k: int
     dtype: str
     threads: int
+    # With the gradient by X.
+    input_gradient: bool = False
 
     @property
     def key(self) -> str:
-        return f"{self.shape} {self.dtype} {self.threads}"
+        return f"{self.shape} {self.dtype} {self.threads}" + (" dx" if self.input_gradient else "")
 
     @property
     def data_name(self) -> str:
@@ -110,14 +114,14 @@ class Case:
         return np.dtype({"f32": "<f4", "f64": "<f8"}[self.dtype])
 
 
-def all_cases() -> list[Case]:
+def all_cases(input_gradient: bool = False) -> list[Case]:
     """Every case of the benches' shapes, which are read from the Rust source."""
     pattern = re.compile(r'shape\("(\w+)", ([\d_]+), ([\d_]+), ([\d_]+), (true|false)\)')
     cases: list[Case] = []
     for name, m, n, k, f64 in pattern.findall(SHAPES_SOURCE.read_text()):
         sizes = [int(size.replace("_", "")) for size in (m, n, k)]
         for dtype in ["f32", "f64"] if f64 == "true" else ["f32"]:
-            cases += [Case(name, *sizes, dtype, threads) for threads in (1, 2)]
+            cases += [Case(name, *sizes, dtype, threads, input_gradient) for threads in (1, 2)]
     return cases
 
 
@@ -161,7 +165,8 @@ class Worker:
         return answer.strip()
 
     def prepare(self, directory: Path, case: Case) -> None:
-        self.ask(f"prepare {directory} {case.dtype} {case.m} {case.n} {case.k} {case.threads}")
+        wish = " dx" if case.input_gradient and self.engine.input_gradient else ""
+        self.ask(f"prepare {directory} {case.dtype} {case.m} {case.n} {case.k} {case.threads}{wish}")
 
     def run(self, repetitions: int) -> list[float]:
         return [float(number) for number in self.ask(f"run {repetitions}").split()]
@@ -322,6 +327,9 @@ def measure(case: Case, engines: list[Engine], directory: Path, budget: float, r
 
         # Each repetition gave two numbers.
         reading, computing = statistics.median(bounds[0::2]), statistics.median(bounds[1::2])
+        if case.input_gradient:
+            # A third product of the same size.
+            computing *= 1.5
         return {
             "shape": case.shape,
             "m": case.m,
@@ -375,6 +383,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--engines", type=listed, default=[engine.name for engine in ENGINES])
     parser.add_argument("--threads", type=listed, default=["1", "2"])
     parser.add_argument("--dtypes", type=listed, default=["f32", "f64"])
+    parser.add_argument("--input-gradient", action="store_true", help="the gradient by X too, by engines that know it")
     parser.add_argument("--budget", type=float, default=30, help="seconds of evaluations in a case, about")
     parser.add_argument("--output", type=Path, default=HERE / "results")
     parser.add_argument("--data", type=Path, default=HERE / "data", help="where the generated data are kept")
@@ -393,13 +402,17 @@ def main() -> None:
 
     cases = [
         case
-        for case in all_cases()
+        for case in all_cases(args.input_gradient)
         if (args.shapes is None or case.shape in args.shapes)
         and str(case.threads) in args.threads
         and case.dtype in args.dtypes
         and case.threads <= len(os.sched_getaffinity(0))
     ]
-    engines = [engine for engine in ENGINES if engine.name in args.engines]
+    engines = [
+        engine
+        for engine in ENGINES
+        if engine.name in args.engines and (engine.input_gradient or not args.input_gradient)
+    ]
     args.output.mkdir(parents=True, exist_ok=True)
     path = args.output / "results.json"
     results = json.loads(path.read_text()) if path.exists() and not args.fresh else {"cases": {}}
@@ -408,7 +421,7 @@ def main() -> None:
     rng = random.Random(1)
     for case in progress(cases):
         results["cases"][case.key] = measure(case, engines, data_of(case, args.data), args.budget, rng)
-        order = [case.key for case in all_cases()]
+        order = [case.key for with_dx in (False, True) for case in all_cases(with_dx)]
         results["cases"] = dict(sorted(results["cases"].items(), key=lambda item: order.index(item[0])))
         path.write_text(json.dumps(results, indent=1) + "\n")
         say(report.line(results["cases"][case.key]))

@@ -30,6 +30,16 @@ impl<'a, T> Rows<'a, T> {
         }
     }
 
+    /// With other memory for the gradient's pass to fetch, where there is something to fetch at all.
+    pub(super) fn then_fetching(self, memory: Span) -> Self {
+        match self {
+            Self::Dense { x, next } if !next.for_scores.is_empty() && !next.is_streamed => {
+                Self::Dense { x, next: Next { for_gradient: memory, ..next } }
+            }
+            other => other,
+        }
+    }
+
     pub(super) fn samples(&self) -> usize {
         match self {
             Self::Dense { x, .. } => x.nrows(),

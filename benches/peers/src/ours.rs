@@ -16,6 +16,8 @@ struct Ours<T> {
     /// Column-major: the K×n of most libraries.
     theta: Mat<T>,
     gradient: Mat<T>,
+    /// Row-major, like X: its transpose.
+    input_gradient: Option<Mat<T>>,
     workspace: Workspace<T>,
     loss: f64,
 }
@@ -49,6 +51,7 @@ impl<T: Real + Number> Ours<T> {
             start,
             theta,
             gradient: Mat::zeros(request.n, request.k),
+            input_gradient: request.with_input_gradient.then(|| Mat::zeros(request.n, request.m)),
             workspace: Workspace::new(),
             loss: f64::NAN,
             problem,
@@ -62,12 +65,14 @@ impl<T: Real + Number> Engine for Ours<T> {
         let start = Instant::now();
         let x = MatRef::from_row_major_slice(&self.problem.x[self.start..][..m * n], m, n);
         let batch = Batch::new(x, &self.problem.labels)?;
-        self.loss = self.objective.loss_and_gradient(
-            &batch,
-            self.theta.as_ref(),
-            self.gradient.as_mut(),
-            &mut self.workspace,
-        )?;
+        let (theta, gradient, workspace) = (self.theta.as_ref(), self.gradient.as_mut(), &mut self.workspace);
+        self.loss = match &mut self.input_gradient {
+            None => self.objective.loss_and_gradient(&batch, theta, gradient, workspace)?,
+            Some(dx) => {
+                let dx = dx.as_mut().transpose_mut();
+                self.objective.loss_and_gradients(&batch, theta, gradient, dx, workspace)?
+            }
+        };
         Ok(start.elapsed())
     }
 

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// The words of `prepare DIRECTORY DTYPE M N K THREADS`.
+/// The words of `prepare DIRECTORY DTYPE M N K THREADS`, and perhaps `dx`.
 pub(crate) struct Request {
     directory: PathBuf,
     pub(crate) is_f64: bool,
@@ -12,6 +12,8 @@ pub(crate) struct Request {
     pub(crate) n: usize,
     pub(crate) k: usize,
     pub(crate) threads: usize,
+    /// The gradient by X is wanted too.
+    pub(crate) with_input_gradient: bool,
 }
 
 impl FromStr for Request {
@@ -19,8 +21,9 @@ impl FromStr for Request {
 
     fn from_str(words: &str) -> Result<Self, Self::Err> {
         let words: Vec<&str> = words.split_whitespace().collect();
-        let [directory, dtype, m, n, k, threads] = words[..] else {
-            return Err(format!("prepare wants six words, not {words:?}").into());
+        let ([directory, dtype, m, n, k, threads] | [directory, dtype, m, n, k, threads, "dx"]) = words[..]
+        else {
+            return Err(format!("prepare wants six words, and perhaps dx, not {words:?}").into());
         };
         Ok(Self {
             directory: directory.into(),
@@ -29,6 +32,7 @@ impl FromStr for Request {
             n: n.parse()?,
             k: k.parse()?,
             threads: threads.parse()?,
+            with_input_gradient: words.len() > 6,
         })
     }
 }

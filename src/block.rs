@@ -195,14 +195,11 @@ impl<'a, T: Real> Problem<'a, T> {
     ) -> f64 {
         let (mut block, room) = scratch.data(&self.sizes(), samples.len());
         self.prepare(samples.clone(), &mut block);
-        let (x, room) = match &input_gradient {
-            None => self.block_features(samples.clone(), Pass::Gradient, room),
-            // The gradient's pass fetches the place of the input gradient, which is written after it.
-            Some(out) => {
-                let (x, room) = self.block_features(samples.clone(), Pass::Softmax, room);
-                (x.then_fetching(Span::of(out.as_ref())), room)
-            }
-        };
+        let last = if input_gradient.is_some() { Pass::InputGradient } else { Pass::Gradient };
+        let (mut x, room) = self.block_features(samples.clone(), last, room);
+        if let Some(out) = &input_gradient {
+            x = x.with_input_gradient(Span::of(out.as_ref()));
+        }
         self.scores(x, &mut block, room);
         let loss = self.softmax(&mut block, Want::Residual, None, x.for_softmax());
         self.chain(&mut block);

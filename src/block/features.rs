@@ -30,11 +30,11 @@ impl<'a, T> Rows<'a, T> {
         }
     }
 
-    /// With other memory for the gradient's pass to fetch, where there is something to fetch at all.
-    pub(super) fn then_fetching(self, memory: Span) -> Self {
+    /// With the place of the input gradient to be fetched in the gradient's pass, where anything is fetched in it.
+    pub(super) fn with_input_gradient(self, place: Span) -> Self {
         match self {
             Self::Dense { x, next } if !next.for_scores.is_empty() && !next.is_streamed => {
-                Self::Dense { x, next: Next { for_gradient: memory, ..next } }
+                Self::Dense { x, next: Next { for_gradient: place, ..next } }
             }
             other => other,
         }
@@ -48,12 +48,14 @@ impl<'a, T> Rows<'a, T> {
     }
 }
 
-/// The last pass over a block that can fetch features of the next.
+/// The last pass over a block.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Pass {
     Scores,
     Softmax,
     Gradient,
+    /// The pass before it fetches the place of the input gradient instead.
+    InputGradient,
 }
 
 /// What the passes over a block fetch early.
@@ -76,7 +78,7 @@ impl Next {
 
     /// What follows each pass, where passes fetch the features of this block themselves.
     fn streamed(this: Span, next: Span, last: Pass) -> Self {
-        let after_scores = if last == Pass::Gradient { this } else { next };
+        let after_scores = if last >= Pass::Gradient { this } else { next };
         Self { for_scores: after_scores, for_gradient: next, is_streamed: true, ..Self::NOTHING }
     }
 
@@ -88,7 +90,7 @@ impl Next {
             return Self::NOTHING;
         }
         let softmax = if last >= Pass::Softmax { SOFTMAX_FEATURES } else { 0 };
-        let gradient = if last >= Pass::Gradient { features } else { 0 };
+        let gradient = if last == Pass::Gradient { features } else { 0 };
         let (for_scores, rest) = next.split(features, softmax + gradient);
         let (for_softmax, for_gradient) = rest.split(softmax, gradient);
         Self { for_scores, for_softmax, for_gradient, is_streamed: false }

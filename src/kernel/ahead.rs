@@ -125,13 +125,15 @@ impl Ahead {
     #[inline(never)]
     fn of(span: Span, steps: usize) -> Self {
         let Span { start, rows, len, pitch } = span;
-        let (runs, run) = if pitch <= len + len / 8 {
+        // Bytes of its first line before a row begins, at most.
+        let before = if pitch.is_multiple_of(CACHE_LINE) { start % CACHE_LINE } else { CACHE_LINE - 1 };
+        let (runs, run) = if rows == 1 || pitch <= len + CACHE_LINE.max(len / 8) {
             // Next to nothing lies between the rows: they are one.
-            let len = (pitch * rows).div_ceil(RUNS).next_multiple_of(CACHE_LINE);
+            let len = (before + pitch * (rows - 1) + len).div_ceil(RUNS).next_multiple_of(CACHE_LINE);
             (RUNS, Span { start, rows: 1, len, pitch: len })
         } else {
             let each = rows.div_ceil(RUNS);
-            (rows.div_ceil(each), span.first(each))
+            (rows.div_ceil(each), Span { rows: each, len: before + len, ..span })
         };
         let apart = run.rows.wrapping_mul(run.pitch);
         let lines = runs * run.rows * run.len.div_ceil(CACHE_LINE);
@@ -152,15 +154,23 @@ impl Ahead {
         self.due += steps as u64 * self.rate;
         while self.due >= ONE {
             self.due -= ONE;
-            if self.at >= self.end && !self.advance() {
-                return;
-            }
-            prefetch_to::<false>(core::ptr::without_provenance(self.at));
-            self.at = self.at.wrapping_add(self.apart);
+            let Some(line) = self.next_line() else { return };
+            prefetch_to::<false>(core::ptr::without_provenance(line));
         }
     }
 
-    /// To the next line of the first run, if there is one; else it is done.
+    /// The address of the next line, if there is one; else it is done for good.
+    #[inline(always)]
+    fn next_line(&mut self) -> Option<usize> {
+        if self.at >= self.end && !self.advance() {
+            return None;
+        }
+        let line = self.at;
+        self.at = self.at.wrapping_add(self.apart);
+        Some(line)
+    }
+
+    /// To the next line of the first run, if there is one.
     #[inline(always)]
     fn advance(&mut self) -> bool {
         self.byte += CACHE_LINE;
@@ -175,5 +185,82 @@ impl Ahead {
         }
         self.at = self.run.start.wrapping_add(self.byte);
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Ahead, CACHE_LINE, ONE, Span};
+    use faer::MatRef;
+    use std::collections::BTreeSet;
+
+    /// Fetched lines after each step.
+    fn fetched(span: Span, steps: usize) -> Vec<Vec<usize>> {
+        let mut ahead = Ahead::new(span, steps);
+        let mut step = || {
+            ahead.due += ahead.rate;
+            let mut lines = vec![];
+            while ahead.due >= ONE {
+                ahead.due -= ONE;
+                lines.extend(ahead.next_line().map(|line| line / CACHE_LINE));
+            }
+            lines
+        };
+        (0..steps).map(|_| step()).collect()
+    }
+
+    fn check(x: MatRef<'_, f32>, steps: usize, waste: f64) {
+        let steps = fetched(Span::of(x), steps);
+        let all: Vec<usize> = steps.iter().flatten().copied().collect();
+        let lines: BTreeSet<usize> = all.iter().copied().collect();
+        assert_eq!(lines.len(), all.len(), "a line twice");
+        let wanted: BTreeSet<usize> =
+            x.col_iter().flat_map(|x| x.iter()).map(|x| core::ptr::from_ref(x).addr() / CACHE_LINE).collect();
+        assert!(wanted.is_subset(&lines), "{} lines missed", wanted.difference(&lines).count());
+        let most = wanted.len() as f64 * (1.0 + waste) + 12.0;
+        assert!(all.len() as f64 <= most, "{} lines for {}", all.len(), wanted.len());
+        let even = all.len() as f64 / steps.len() as f64;
+        let mut sum = 0.0;
+        for (i, step) in steps.iter().enumerate() {
+            sum += step.len() as f64;
+            assert!(
+                (sum - even * (i + 1) as f64).abs() <= 2.0,
+                "{sum} lines after {} steps of {even}",
+                i + 1
+            );
+        }
+    }
+
+    #[test]
+    fn every_line_once_and_evenly() {
+        let data = vec![0.0; 200 * 800];
+        let x = MatRef::from_row_major_slice(&data, 200, 800);
+        for steps in [1, 7, 100, 5000, 40_000] {
+            check(x, steps, 0.0);
+            check(x.transpose(), steps, 0.0);
+            check(x.reverse_rows().reverse_cols(), steps, 0.0);
+            check(x.subcols(3, 784), steps, 0.05);
+            check(x.subcols(0, 160), steps, 0.05);
+            check(x.transpose().subrows(0, 160), steps, 0.05);
+            check(x.subcols(0, 160).reverse_rows(), steps, 0.05);
+            check(x.subrows(5, 1), steps, 0.0);
+            check(x.subrows(5, 2).subcols(0, 320), steps, 0.0);
+            check(x.subrows(5, 1).subcols(1, 320), steps, 0.0);
+        }
+        for nothing in [x.subrows(0, 0), x.subcols(0, 0)] {
+            assert!(fetched(Span::of(nothing), 10).iter().all(Vec::is_empty));
+        }
+    }
+
+    #[test]
+    fn a_span_cut_in_two_is_the_whole() {
+        let data = vec![0.0; 50 * 100];
+        let x = MatRef::from_row_major_slice(&data, 50, 100).subcols(0, 48);
+        for (part, rest) in [(1, 1), (784, 800), (0, 3), (3, 0), (0, 0)] {
+            let (a, b) = Span::of(x).split(part, rest);
+            assert_eq!(a.rows + b.rows, 50);
+            assert_eq!(a.rows, (50 * part).div_ceil((part + rest).max(1)));
+            assert_eq!(b.start, a.start + a.rows * a.pitch);
+        }
     }
 }

@@ -17,6 +17,8 @@ for_each_float!(
     every_schedule,
     layouts,
     narrow_products,
+    features_beyond_the_cache,
+    copies_of_features_are_small,
     wide_products,
     repeated_and_overlapping_features,
     label_types,
@@ -170,6 +172,44 @@ fn narrow_products<T: Float>() {
             }
         }
     }
+}
+
+/// More of X than stays in a cache, so that it is fetched early, in every layout: with few columns, and with so many that
+/// each pass over a block fetches its own; blocks as they are chosen, and such that a column has several stretches.
+fn features_beyond_the_cache<T: Float>() {
+    for (m, n, k) in [(5000, 60, 3), (2100, 260, 5), (1100, 300, 10), (700, 461, 20)] {
+        assert!(m * n * size_of::<T>() > 1 << 20);
+        let problem = Problem::<T>::random(m, n, k);
+        let expected = Expected::of(&problem, true);
+        let theta = problem.theta.as_ref();
+        let mut workspace = Workspace::new();
+        for layout in Layout::ALL {
+            let x = Laid::new(problem.x.as_ref(), layout);
+            let batch = Batch::new(x.view(), &problem.labels).unwrap();
+            let batch = batch.with_sample_weights(&problem.weights).unwrap();
+            for level in levels() {
+                let chosen = Objective::default().simd_level(level).parallelism(Parallelism::Serial);
+                for objective in [chosen.clone().block_bytes(usize::MAX), chosen] {
+                    let found = Everything::of(&objective, &batch, x.view(), theta, &mut workspace);
+                    expected.check(&found, &|| format!("{m}×{n}×{k}, {layout:?}, {objective:?}"));
+                }
+            }
+        }
+    }
+}
+
+/// Of an X that has to be copied, a block at a time, however many columns it has.
+fn copies_of_features_are_small<T: Float>() {
+    let (m, n, k) = (1100, 4000, 2);
+    let (x, labels) = (Mat::<T>::zeros(m, n), vec![0_u8; m]);
+    let (theta, mut gradient) = (Mat::zeros(n, k), Mat::zeros(n, k));
+    let mut workspace = Workspace::new();
+    let objective = Objective::default().parallelism(Parallelism::Serial);
+    let batch = Batch::new(x.reverse_rows(), &labels).unwrap();
+    objective.loss_and_gradient(&batch, theta.as_ref(), gradient.as_mut(), &mut workspace).unwrap();
+    // 192 KiB, or 16 samples; and up to 16 partial gradients.
+    let most = (192 << 10).max(16 * n * size_of::<T>()) + 16 * n * k * size_of::<T>() + (64 << 10);
+    assert!(workspace.bytes() <= most, "{} of {most} bytes", workspace.bytes());
 }
 
 /// So many features and classes, at numbers that no tile divides, that the products go to the kernel for wide ones where a

@@ -102,8 +102,12 @@ class Case:
     input_gradient: bool = False
 
     @property
+    def title(self) -> str:
+        return f"{self.shape} dX" if self.input_gradient else self.shape
+
+    @property
     def key(self) -> str:
-        return f"{self.shape} {self.dtype} {self.threads}" + (" dx" if self.input_gradient else "")
+        return f"{self.title} {self.dtype} {self.threads}"
 
     @property
     def data_name(self) -> str:
@@ -331,7 +335,7 @@ def measure(case: Case, engines: list[Engine], directory: Path, budget: float, r
             # A third product of the same size.
             computing *= 1.5
         return {
-            "shape": case.shape,
+            "shape": case.title,
             "m": case.m,
             "n": case.n,
             "k": case.k,

@@ -151,11 +151,21 @@ impl Ahead {
     /// Fetches what is due after some more steps.
     #[inline(always)]
     pub(super) fn step(&mut self, steps: usize) {
+        self.for_each_due(
+            steps,
+            #[inline(always)]
+            |line| prefetch_to::<false>(core::ptr::without_provenance(line)),
+        );
+    }
+
+    /// The addresses of the lines that are due after some more steps.
+    #[inline(always)]
+    fn for_each_due(&mut self, steps: usize, mut fetch: impl FnMut(usize)) {
         self.due += steps as u64 * self.rate;
         while self.due >= ONE {
             self.due -= ONE;
             let Some(line) = self.next_line() else { return };
-            prefetch_to::<false>(core::ptr::without_provenance(line));
+            fetch(line);
         }
     }
 
@@ -190,7 +200,7 @@ impl Ahead {
 
 #[cfg(test)]
 mod tests {
-    use super::{Ahead, CACHE_LINE, ONE, Span};
+    use super::{Ahead, CACHE_LINE, Span};
     use faer::MatRef;
     use std::collections::BTreeSet;
 
@@ -198,12 +208,8 @@ mod tests {
     fn fetched(span: Span, steps: usize) -> Vec<Vec<usize>> {
         let mut ahead = Ahead::new(span, steps);
         let mut step = || {
-            ahead.due += ahead.rate;
             let mut lines = vec![];
-            while ahead.due >= ONE {
-                ahead.due -= ONE;
-                lines.extend(ahead.next_line().map(|line| line / CACHE_LINE));
-            }
+            ahead.for_each_due(1, |line| lines.push(line / CACHE_LINE));
             lines
         };
         (0..steps).map(|_| step()).collect()

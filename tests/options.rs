@@ -405,7 +405,7 @@ fn threads_agree<T: Float>() {
         .collect();
     let all_but_soft: Vec<Toggle> = TOGGLES.iter().copied().filter(|&t| t != Soft).collect();
     for on in [&TOGGLES[..], &all_but_soft] {
-        for shape in [(20_000, 8, 4), (300, 40, 150)] {
+        for shape in [(20_000, 8, 4), (300, 40, 150), (83, 6, 1101)] {
             for storage in STORAGES {
                 let case = Case::<T>::new(shape, on);
                 let stored = Stored::new(case.x.as_ref(), storage);

@@ -1,5 +1,6 @@
 //! Matrices by their contiguous lines: what the kernels for products read and write.
 
+use super::ahead::Span;
 use core::ops::Range;
 use faer::{ColMut, ContiguousFwd, MatMut, MatRef};
 
@@ -34,6 +35,14 @@ impl<'a, T> By<'a, T> {
             Self::Columns(x) => Self::Columns(part(x, rows, columns)),
             Self::Rows(x) => Self::Rows(part(x, columns, rows)),
         }
+    }
+}
+
+impl<T> By<'_, T> {
+    /// Its memory.
+    pub(super) fn span(self) -> Span {
+        let (Self::Columns(x) | Self::Rows(x)) = self;
+        Span::of(x.as_dyn_stride())
     }
 }
 

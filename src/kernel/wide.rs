@@ -9,7 +9,7 @@
 //! A number of the result is a chain of multiply-adds for each stretch of the depth, and these are added in their order: its
 //! bits do not depend on the pieces that the result is cut into.
 
-use super::ahead::{CACHE_LINE, prefetch, prefetch_near};
+use super::ahead::{Ahead, CACHE_LINE, prefetch, prefetch_near};
 use super::lanes::{Aligned, Lanes, MAX_LANES, Vector};
 use super::level::SimdLevel;
 use super::lines::{By, Lines, LinesMut, line_mut, lines_mut};
@@ -38,6 +38,9 @@ const COLUMNS_AHEAD: usize = 16;
 
 /// Depths of a strip from one that is multiplied to one that is asked for.
 const DEPTHS_AHEAD: usize = 4;
+
+/// Depths of a tile that are multiplied before some more of what the next columns need is fetched.
+const DEPTHS_TOGETHER: usize = 64;
 
 /// Bytes of the matrices of a product up to which a general kernel is faster.
 const CACHED_BYTES: usize = 2 << 20;
@@ -157,14 +160,20 @@ fn wide<T: Lanes, S: Simd, const STRETCH: usize>(simd: S, product: &mut Wide<'_,
             let panel = &mut room[..height.next_multiple_of(lanes) * depths.len()];
             pack(simd, a.part(start..start + height, depths.clone()), height, panel);
             let mut dst = dst.as_mut().subrows_mut(start, height);
+            let steps = height.div_ceil(STRIP * lanes) * depths.len().div_ceil(DEPTHS_TOGETHER);
             let mut first = 0;
             while first < columns {
                 macro_rules! tiles {
                     ($most:ident) => {{
-                        let count = $most.min(columns - first);
-                        let dst = dst.as_mut().subcols_mut(first, count);
-                        self::columns::<T, S, STRETCH, $most>(simd, dst, held, panel, b, first, &mut near);
-                        first += count;
+                        let end = columns.min(first + $most);
+                        let soon = end..columns.min(end + COLUMNS);
+                        let mut ahead = Ahead::new(b.part(0..depths.len(), soon).span(), steps);
+                        let dst = dst.as_mut().subcols_mut(first, end - first);
+                        let b = b.part(0..depths.len(), first..end);
+                        self::columns::<T, S, STRETCH, $most>(
+                            simd, dst, held, panel, b, &mut near, &mut ahead,
+                        );
+                        first = end;
                     }};
                 }
                 if columns - first >= COLUMNS { tiles!(COLUMNS) } else { tiles!(LAST_COLUMNS) }
@@ -256,7 +265,8 @@ fn pack_rows<T: Lanes, S: Simd, const REGISTERS: usize>(
     }
 }
 
-/// Some columns of the result: those of B are copied near, then every strip passes by.
+/// Some columns of the result: those of B are copied near, then every strip passes by. Meanwhile what the next columns need
+/// is fetched.
 #[inline(always)]
 fn columns<T: Lanes, S: Simd, const STRETCH: usize, const TILE: usize>(
     simd: S,
@@ -264,28 +274,25 @@ fn columns<T: Lanes, S: Simd, const STRETCH: usize, const TILE: usize>(
     held: Destination,
     panel: &[T],
     b: By<'_, T>,
-    first: usize,
     near: &mut [[T; COLUMNS]; STRETCH],
+    ahead: &mut Ahead,
 ) {
     match b {
         By::Rows(rows) => {
             for (near, t) in near.iter_mut().zip(0..rows.ncols()) {
-                let row = &rows.col(t).as_slice()[first..];
+                let row = rows.col(t).as_slice();
                 match row.first_chunk::<TILE>() {
                     Some(row) => near[..TILE].copy_from_slice(row),
                     None => near.iter_mut().zip(row).for_each(|(near, &x)| *near = x),
                 }
-                // The next tile's.
-                row.get(2 * TILE - 1).into_iter().for_each(prefetch);
             }
-            strips::<T, S, STRETCH, TILE, true>(simd, dst, held, panel, rows.ncols(), near);
+            strips::<T, S, STRETCH, TILE, true>(simd, dst, held, panel, rows.ncols(), near, ahead);
         }
         By::Columns(columns) => {
-            for (near, c) in near.as_flattened_mut().chunks_exact_mut(STRETCH).zip(first..first + dst.ncols())
-            {
+            for (near, c) in near.as_flattened_mut().chunks_exact_mut(STRETCH).zip(0..columns.ncols()) {
                 Vector::<T, S>::copy(simd, columns.col(c).as_slice(), near);
             }
-            strips::<T, S, STRETCH, TILE, false>(simd, dst, held, panel, columns.nrows(), near);
+            strips::<T, S, STRETCH, TILE, false>(simd, dst, held, panel, columns.nrows(), near, ahead);
         }
     }
 }
@@ -301,6 +308,7 @@ fn strips<T: Lanes, S: Simd, const STRETCH: usize, const TILE: usize, const BY_D
     panel: &[T],
     depth: usize,
     near: &[[T; COLUMNS]; STRETCH],
+    ahead: &mut Ahead,
 ) {
     let (rows, lanes) = (dst.nrows(), Vector::<T, S>::COUNT);
     let width = STRIP * lanes;
@@ -310,9 +318,9 @@ fn strips<T: Lanes, S: Simd, const STRETCH: usize, const TILE: usize, const BY_D
             for (strip, start) in panel.chunks(width * depth).zip((0..rows).step_by(width)) {
                 let dst = dst.as_mut().subrows_mut(start, width.min(rows - start));
                 if strip.len() == width * depth {
-                    tile::<T, S, STRETCH, STRIP, TILE, BY_DEPTH>(simd, dst, held, strip, depth, near);
+                    tile::<T, S, STRETCH, STRIP, TILE, BY_DEPTH>(simd, dst, held, strip, depth, near, ahead);
                 } else {
-                    tile::<T, S, STRETCH, 1, TILE, BY_DEPTH>(simd, dst, held, strip, depth, near);
+                    tile::<T, S, STRETCH, 1, TILE, BY_DEPTH>(simd, dst, held, strip, depth, near, ahead);
                 }
             }
         },
@@ -336,26 +344,33 @@ fn tile<
     strip: &[T],
     depth: usize,
     near: &[[T; COLUMNS]; STRETCH],
+    ahead: &mut Ahead,
 ) {
     let lanes = Vector::<T, S>::COUNT;
     let (rows, columns) = (dst.nrows(), dst.ncols());
-    for c in 0..columns {
-        dst.as_ref().col(c).as_slice().iter().step_by(CACHE_LINE / size_of::<T>()).for_each(prefetch);
-    }
     let strip = &T::split::<S>(strip).0.as_chunks::<REGISTERS>().0[..depth];
-    let near = near.as_flattened();
-    assert!(depth <= STRETCH);
+    let by_column = near.as_flattened().as_chunks::<STRETCH>().0;
+    let depth = strip.len().min(STRETCH);
     let mut sums = [[Vector::<T, S>::splat(simd, T::ZERO); TILE]; REGISTERS];
-    for t in 0..depth {
-        if let Some(soon) = strip.get(t + DEPTHS_AHEAD) {
-            soon.iter().for_each(prefetch_near);
+    let mut start = 0;
+    while start < depth {
+        ahead.step(1);
+        let end = depth.min(start + DEPTHS_TOGETHER);
+        for c in columns * start / depth..columns * end / depth {
+            dst.as_ref().col(c).as_slice().iter().step_by(CACHE_LINE / size_of::<T>()).for_each(prefetch);
         }
-        for c in 0..TILE {
-            let y = Vector::splat(simd, if BY_DEPTH { near[t * COLUMNS + c] } else { near[c * STRETCH + t] });
-            for i in 0..REGISTERS {
-                sums[i][c] = Vector::of(simd, [strip[t][i]]).mul_add(y, sums[i][c]);
+        for t in start..end {
+            if let Some(soon) = strip.get(t + DEPTHS_AHEAD) {
+                soon.iter().for_each(prefetch_near);
+            }
+            for c in 0..TILE {
+                let y = Vector::splat(simd, if BY_DEPTH { near[t][c] } else { by_column[c][t] });
+                for i in 0..REGISTERS {
+                    sums[i][c] = Vector::of(simd, [strip[t][i]]).mul_add(y, sums[i][c]);
+                }
             }
         }
+        start = end;
     }
     if rows == REGISTERS * lanes && columns == TILE {
         for c in 0..TILE {

@@ -1,13 +1,19 @@
 //! Scores class by class: lanes run across samples.
 
 use super::{PerSample, Residual, TargetResidual, Want, label_residual, sums};
-use crate::kernel::ahead::Ahead;
+use crate::kernel::ahead::{Ahead, CACHE_LINE, prefetch_near};
 use crate::kernel::exp::exp_nonpositive;
 use crate::kernel::lanes::{MAX_LANES, UNROLL, Vector};
 use crate::kernel::lines::{Lines, line_mut};
 use crate::kernel::log::Logarithm;
 use crate::kernel::reduce::CompensatedSum;
 use pulp::Simd;
+
+/// Classes up to which the scores of some registers of samples stay near from one pass over them to the next.
+pub(super) const NEAR_CLASSES: usize = 1 << 10;
+
+/// Classes from one that is worked on to one that is asked for, where there are more.
+const CLASSES_AHEAD: usize = 16;
 
 /// What is done with some registers of samples, all their classes.
 pub(super) trait Groups<T: Logarithm>: Copy {
@@ -46,11 +52,11 @@ impl<T: Logarithm> Residual<'_, T> {
 
 /// Samples with labels. Which lanes a class is the label of is found by comparison, so that no lane is touched alone.
 ///
-/// `WRITES` tells whether the scores are to be replaced.
+/// `WRITES` tells whether the scores are to be replaced, `ASKS` whether to ask for them early.
 #[derive(Clone, Copy)]
-pub(super) struct LabelGroups<const WRITES: bool>;
+pub(super) struct LabelGroups<const WRITES: bool, const ASKS: bool>;
 
-impl<T: Logarithm, const WRITES: bool> Groups<T> for LabelGroups<WRITES> {
+impl<T: Logarithm, const WRITES: bool, const ASKS: bool> Groups<T> for LabelGroups<WRITES, ASKS> {
     #[inline(always)]
     fn group<S: Simd, const N: usize>(self, simd: S, block: &mut Residual<'_, T>, start: usize) {
         let is_plain = block.is_plain();
@@ -66,6 +72,7 @@ impl<T: Logarithm, const WRITES: bool> Groups<T> for LabelGroups<WRITES> {
         let mut label_score = top;
         let mut this = first;
         for class in 0..classes {
+            ask_ahead::<T, ASKS>(lines.as_ref(), class);
             let z = Vector::load(simd, line_mut(&mut lines, class));
             top = top.larger(z);
             label_score = z.or_else(Vector::repeat(this).equal(label), label_score);
@@ -80,6 +87,7 @@ impl<T: Logarithm, const WRITES: bool> Groups<T> for LabelGroups<WRITES> {
             classes,
             #[inline(always)]
             |class| {
+                ask_ahead::<T, ASKS>(lines.as_ref(), class);
                 let at = line_mut(&mut lines, class);
                 let e = exp_nonpositive(Vector::load(simd, at) - top);
                 let is_label = Vector::repeat(this).equal(label);
@@ -103,6 +111,7 @@ impl<T: Logarithm, const WRITES: bool> Groups<T> for LabelGroups<WRITES> {
             };
             let mut this = first;
             for class in 0..classes {
+                ask_ahead::<T, ASKS>(lines.as_ref(), class);
                 let at = line_mut(&mut lines, class);
                 let other = Vector::load(simd, at) * scale;
                 at_label.or_else(Vector::repeat(this).equal(label), other).store(at);
@@ -116,9 +125,9 @@ impl<T: Logarithm, const WRITES: bool> Groups<T> for LabelGroups<WRITES> {
 
 /// Samples with targets of all classes.
 #[derive(Clone, Copy)]
-pub(super) struct TargetGroups<'a, T>(pub(super) Lines<'a, T>);
+pub(super) struct TargetGroups<'a, T, const ASKS: bool>(pub(super) Lines<'a, T>);
 
-impl<T: Logarithm> Groups<T> for TargetGroups<'_, T> {
+impl<T: Logarithm, const ASKS: bool> Groups<T> for TargetGroups<'_, T, ASKS> {
     #[inline(always)]
     fn group<S: Simd, const N: usize>(self, simd: S, block: &mut Residual<'_, T>, start: usize) {
         let Residual { scores, per_sample, z_loss, want, .. } = block;
@@ -130,6 +139,7 @@ impl<T: Logarithm> Groups<T> for TargetGroups<'_, T> {
         let mut top = Vector::splat(simd, T::NEG_INFINITY);
         let (mut anchor, mut this) = (zero, first);
         for class in 0..classes {
+            ask_ahead::<T, ASKS>(lines.as_ref(), class);
             let z = Vector::load(simd, line_mut(&mut lines, class));
             anchor = Vector::repeat(this).or_else(top.less(z), anchor);
             top = top.larger(z);
@@ -145,6 +155,8 @@ impl<T: Logarithm> Groups<T> for TargetGroups<'_, T> {
         let mut at_anchor = zero;
         let mut this = first;
         for class in 0..classes {
+            ask_ahead::<T, ASKS>(lines.as_ref(), class);
+            ask_ahead::<T, ASKS>(targets, class);
             let at = line_mut(&mut lines, class);
             let z = Vector::load(simd, at);
             let t = Vector::load(simd, targets.col(class).as_slice());
@@ -164,6 +176,7 @@ impl<T: Logarithm> Groups<T> for TargetGroups<'_, T> {
         let sums = sums(top, at_anchor, rest.sum, *z_loss, false);
         if *want == Want::Probabilities {
             for class in 0..classes {
+                ask_ahead::<T, ASKS>(lines.as_ref(), class);
                 let at = line_mut(&mut lines, class);
                 (Vector::load(simd, at) * sums.inverse).store(at);
             }
@@ -172,6 +185,8 @@ impl<T: Logarithm> Groups<T> for TargetGroups<'_, T> {
             let residual = TargetResidual::new(&sums, coefficient, total.sum);
             let mut this = first;
             for class in 0..classes {
+                ask_ahead::<T, ASKS>(lines.as_ref(), class);
+                ask_ahead::<T, ASKS>(targets, class);
                 let at = line_mut(&mut lines, class);
                 let e = Vector::load(simd, at);
                 let others = sums.rest.or_else(Vector::repeat(this).equal(anchor), sums.sum - e);
@@ -182,6 +197,15 @@ impl<T: Logarithm> Groups<T> for TargetGroups<'_, T> {
         spread.sum.store(&mut per_sample.label_score[start..]);
         total.sum.store(&mut per_sample.total[start..]);
         per_sample.keep(start, top, sums.tail, infinite);
+    }
+}
+
+/// Asks for the numbers of a class that comes soon, if at all.
+#[inline(always)]
+fn ask_ahead<T, const ASKS: bool>(lines: Lines<'_, T>, class: usize) {
+    if ASKS && class + CLASSES_AHEAD < lines.ncols() {
+        let soon = lines.col(class + CLASSES_AHEAD).as_slice();
+        soon.iter().step_by(CACHE_LINE / size_of::<T>()).for_each(prefetch_near);
     }
 }
 

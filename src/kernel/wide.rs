@@ -350,7 +350,7 @@ fn tile<
     let (rows, columns) = (dst.nrows(), dst.ncols());
     let strip = &T::split::<S>(strip).0.as_chunks::<REGISTERS>().0[..depth];
     let by_column = near.as_flattened().as_chunks::<STRETCH>().0;
-    let depth = strip.len().min(STRETCH);
+    assert!(depth <= STRETCH);
     let mut sums = [[Vector::<T, S>::splat(simd, T::ZERO); TILE]; REGISTERS];
     let mut start = 0;
     while start < depth {

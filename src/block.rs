@@ -111,7 +111,7 @@ impl<'a, T: Real> Problem<'a, T> {
         let (samples, n) = (features.samples(), features.features());
         let storage = match features.data() {
             Data::Sparse(x) => Storage::Sparse { entries: x.entries() },
-            // Of any other strides than these, the products read a copy by rows.
+            // Where neither stride is 1, the products read a copy by rows.
             Data::Dense(x) if x.row_stride() == 1 && x.col_stride().unsigned_abs() > 1 => {
                 Storage::ColumnMajor
             }

@@ -159,18 +159,30 @@ fn narrow_products<T: Float>() {
         (1, 65, 32),
         (129, 65, 33),
     ];
-    for (m, n, k) in shapes {
-        let problem = Problem::<T>::random(m, n, k);
-        let expected = Expected::of(&problem, true);
-        for layout in Layout::ALL {
-            let x = Laid::new(problem.x.as_ref(), layout);
-            let batch = Batch::new(x.view(), &problem.labels).unwrap();
-            let batch = batch.with_sample_weights(&problem.weights).unwrap();
-            for level in levels() {
+    for shape in shapes {
+        every_layout_and_level::<T>(shape, &[None]);
+    }
+}
+
+/// Serial, with blocks of so many bytes, or as they are chosen.
+fn every_layout_and_level<T: Float>((m, n, k): (usize, usize, usize), block_bytes: &[Option<usize>]) {
+    let problem = Problem::<T>::random(m, n, k);
+    let expected = Expected::of(&problem, true);
+    let theta = problem.theta.as_ref();
+    for layout in Layout::ALL {
+        let x = Laid::new(problem.x.as_ref(), layout);
+        let batch = Batch::new(x.view(), &problem.labels).unwrap();
+        let batch = batch.with_sample_weights(&problem.weights).unwrap();
+        for level in levels() {
+            let mut workspace = Workspace::new();
+            for &bytes in block_bytes {
                 let objective = Objective::default().simd_level(level).parallelism(Parallelism::Serial);
-                let theta = problem.theta.as_ref();
-                let found = Everything::of(&objective, &batch, x.view(), theta, &mut Workspace::new());
-                expected.check(&found, &|| format!("{m}×{n}×{k}, {layout:?}, {level:?}"));
+                let objective = match bytes {
+                    Some(bytes) => objective.block_bytes(bytes),
+                    None => objective,
+                };
+                let found = Everything::of(&objective, &batch, x.view(), theta, &mut workspace);
+                expected.check(&found, &|| format!("{m}×{n}×{k}, {layout:?}, {objective:?}"));
             }
         }
     }
@@ -181,22 +193,7 @@ fn narrow_products<T: Float>() {
 fn features_beyond_the_cache<T: Float>() {
     for (m, n, k) in [(5000, 60, 3), (2100, 260, 5), (1100, 300, 10), (700, 461, 20)] {
         assert!(m * n * size_of::<T>() > 1 << 20);
-        let problem = Problem::<T>::random(m, n, k);
-        let expected = Expected::of(&problem, true);
-        let theta = problem.theta.as_ref();
-        let mut workspace = Workspace::new();
-        for layout in Layout::ALL {
-            let x = Laid::new(problem.x.as_ref(), layout);
-            let batch = Batch::new(x.view(), &problem.labels).unwrap();
-            let batch = batch.with_sample_weights(&problem.weights).unwrap();
-            for level in levels() {
-                let chosen = Objective::default().simd_level(level).parallelism(Parallelism::Serial);
-                for objective in [chosen.clone().block_bytes(usize::MAX), chosen] {
-                    let found = Everything::of(&objective, &batch, x.view(), theta, &mut workspace);
-                    expected.check(&found, &|| format!("{m}×{n}×{k}, {layout:?}, {objective:?}"));
-                }
-            }
-        }
+        every_layout_and_level::<T>((m, n, k), &[Some(usize::MAX), None]);
     }
 }
 

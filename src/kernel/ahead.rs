@@ -66,6 +66,12 @@ impl Span {
     }
 }
 
+/// A number of each cache line of some that begin one.
+#[inline(always)]
+pub(super) fn each_line<T>(numbers: &[T]) -> impl Iterator<Item = &T> {
+    numbers.iter().step_by(CACHE_LINE / size_of::<T>())
+}
+
 /// Fetches the cache line of x to the second-level cache, without waiting for it.
 #[inline(always)]
 pub(super) fn prefetch<T>(x: &T) {

@@ -36,9 +36,7 @@ impl<'a, T> By<'a, T> {
             Self::Rows(x) => Self::Rows(part(x, columns, rows)),
         }
     }
-}
 
-impl<T> By<'_, T> {
     /// Its memory.
     pub(super) fn span(self) -> Span {
         let (Self::Columns(x) | Self::Rows(x)) = self;

@@ -31,7 +31,7 @@ use super::lines::{Lines, LinesMut, line_mut, lines, lines_mut};
 use super::log::{Logarithm, log1p_by_inverse};
 use crate::schedule::Halves;
 use across_classes::{label_rows, target_rows};
-use across_samples::{LabelGroups, NEAR_CLASSES, TargetGroups};
+use across_samples::{LabelGroups, TargetGroups};
 use faer::{MatMut, MatRef};
 use pulp::{Simd, WithSimd};
 
@@ -248,20 +248,12 @@ impl<T: Logarithm> WithSimd for &mut Residual<'_, T> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> f64 {
         self.set_coefficients();
-        let (writes, asks) = (self.want != Want::Loss, self.scores.classes > NEAR_CLASSES);
-        match (self.scores.layout, self.target) {
-            (Layout::ClassMajor, Target::Label) => match (writes, asks) {
-                (false, false) => self.class_major(simd, LabelGroups::<false, false>),
-                (false, true) => self.class_major(simd, LabelGroups::<false, true>),
-                (true, false) => self.class_major(simd, LabelGroups::<true, false>),
-                (true, true) => self.class_major(simd, LabelGroups::<true, true>),
-            },
-            (Layout::ClassMajor, Target::Soft(targets)) => match asks {
-                false => self.class_major(simd, TargetGroups::<_, false>(targets)),
-                true => self.class_major(simd, TargetGroups::<_, true>(targets)),
-            },
-            (Layout::SampleMajor, Target::Label) => label_rows(simd, self),
-            (Layout::SampleMajor, Target::Soft(targets)) => target_rows(simd, self, targets),
+        match (self.scores.layout, self.target, self.want) {
+            (Layout::ClassMajor, Target::Label, Want::Loss) => self.class_major(simd, LabelGroups::<false>),
+            (Layout::ClassMajor, Target::Label, _) => self.class_major(simd, LabelGroups::<true>),
+            (Layout::ClassMajor, Target::Soft(targets), _) => self.class_major(simd, TargetGroups(targets)),
+            (Layout::SampleMajor, Target::Label, _) => label_rows(simd, self),
+            (Layout::SampleMajor, Target::Soft(targets), _) => target_rows(simd, self, targets),
         }
         self.sum_losses()
     }

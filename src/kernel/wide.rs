@@ -9,7 +9,7 @@
 //! A number of the result is a chain of multiply-adds for each stretch of the depth, and these are added in their order: its
 //! bits do not depend on the pieces that the result is cut into.
 
-use super::ahead::{Ahead, CACHE_LINE, prefetch, prefetch_near};
+use super::ahead::{Ahead, CACHE_LINE, each_line, prefetch, prefetch_near};
 use super::lanes::{Aligned, Lanes, MAX_LANES, Vector};
 use super::level::SimdLevel;
 use super::lines::{By, Lines, LinesMut, line_mut, lines_mut};
@@ -39,7 +39,7 @@ const COLUMNS_AHEAD: usize = 16;
 /// Depths of a strip from one that is multiplied to one that is asked for.
 const DEPTHS_AHEAD: usize = 4;
 
-/// Depths of a tile that are multiplied before some more of what the next columns need is fetched.
+/// Depths of a tile that are multiplied before some more is fetched: of the tile's place, and of the next columns of B.
 const DEPTHS_TOGETHER: usize = 64;
 
 /// Bytes of the matrices of a product up to which a general kernel is faster.
@@ -212,7 +212,7 @@ fn pack_columns<T: Lanes, S: Simd, const REGISTERS: usize>(
     for (t, out) in strip.iter_mut().enumerate() {
         if t + COLUMNS_AHEAD < columns.ncols() {
             let soon = columns.col(t + COLUMNS_AHEAD).as_slice();
-            soon.iter().step_by(CACHE_LINE / size_of::<T>()).for_each(prefetch);
+            each_line(soon).for_each(prefetch);
         }
         let column = columns.col(t).as_slice();
         if column.len() == REGISTERS * lanes {
@@ -357,7 +357,7 @@ fn tile<
         ahead.step(1);
         let end = depth.min(start + DEPTHS_TOGETHER);
         for c in columns * start / depth..columns * end / depth {
-            dst.as_ref().col(c).as_slice().iter().step_by(CACHE_LINE / size_of::<T>()).for_each(prefetch);
+            each_line(dst.as_ref().col(c).as_slice()).for_each(prefetch);
         }
         for t in start..end {
             if let Some(soon) = strip.get(t + DEPTHS_AHEAD) {

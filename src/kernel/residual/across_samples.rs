@@ -1,7 +1,7 @@
 //! Scores class by class: lanes run across samples.
 
 use super::{PerSample, Residual, TargetResidual, Want, label_residual, sums};
-use crate::kernel::ahead::{Ahead, CACHE_LINE, prefetch_near};
+use crate::kernel::ahead::{Ahead, each_line, prefetch_near};
 use crate::kernel::exp::exp_nonpositive;
 use crate::kernel::lanes::{MAX_LANES, UNROLL, Vector};
 use crate::kernel::lines::{Lines, line_mut};
@@ -10,14 +10,19 @@ use crate::kernel::reduce::CompensatedSum;
 use pulp::Simd;
 
 /// Classes up to which the scores of some registers of samples stay near from one pass over them to the next.
-pub(super) const NEAR_CLASSES: usize = 1 << 10;
+const NEAR_CLASSES: usize = 1 << 10;
 
 /// Classes from one that is worked on to one that is asked for, where there are more.
 const CLASSES_AHEAD: usize = 16;
 
-/// What is done with some registers of samples, all their classes.
+/// What is done with some registers of samples, all their classes. `ASKS` tells whether to ask for the scores early.
 pub(super) trait Groups<T: Logarithm>: Copy {
-    fn group<S: Simd, const N: usize>(self, simd: S, block: &mut Residual<'_, T>, start: usize);
+    fn group<S: Simd, const N: usize, const ASKS: bool>(
+        self,
+        simd: S,
+        block: &mut Residual<'_, T>,
+        start: usize,
+    );
 }
 
 impl<T: Logarithm> Residual<'_, T> {
@@ -31,13 +36,17 @@ impl<T: Logarithm> Residual<'_, T> {
             *number = T::from_f64(f64::from(label));
         }
         let samples = self.scores.samples.next_multiple_of(lanes);
+        let asks = self.scores.classes > NEAR_CLASSES;
         let mut ahead = Ahead::new(self.next, samples / lanes);
         let mut start = 0;
         macro_rules! take {
             ($registers:expr) => {
                 while start + $registers * lanes <= samples {
                     ahead.step($registers);
-                    groups.group::<S, { $registers }>(simd, self, start);
+                    match asks {
+                        false => groups.group::<S, { $registers }, false>(simd, self, start),
+                        true => groups.group::<S, { $registers }, true>(simd, self, start),
+                    }
                     start += $registers * lanes;
                 }
             };
@@ -52,13 +61,18 @@ impl<T: Logarithm> Residual<'_, T> {
 
 /// Samples with labels. Which lanes a class is the label of is found by comparison, so that no lane is touched alone.
 ///
-/// `WRITES` tells whether the scores are to be replaced, `ASKS` whether to ask for them early.
+/// `WRITES` tells whether the scores are to be replaced.
 #[derive(Clone, Copy)]
-pub(super) struct LabelGroups<const WRITES: bool, const ASKS: bool>;
+pub(super) struct LabelGroups<const WRITES: bool>;
 
-impl<T: Logarithm, const WRITES: bool, const ASKS: bool> Groups<T> for LabelGroups<WRITES, ASKS> {
+impl<T: Logarithm, const WRITES: bool> Groups<T> for LabelGroups<WRITES> {
     #[inline(always)]
-    fn group<S: Simd, const N: usize>(self, simd: S, block: &mut Residual<'_, T>, start: usize) {
+    fn group<S: Simd, const N: usize, const ASKS: bool>(
+        self,
+        simd: S,
+        block: &mut Residual<'_, T>,
+        start: usize,
+    ) {
         let is_plain = block.is_plain();
         let Residual { scores, per_sample, z_loss, want, .. } = block;
         let classes = scores.classes;
@@ -125,11 +139,16 @@ impl<T: Logarithm, const WRITES: bool, const ASKS: bool> Groups<T> for LabelGrou
 
 /// Samples with targets of all classes.
 #[derive(Clone, Copy)]
-pub(super) struct TargetGroups<'a, T, const ASKS: bool>(pub(super) Lines<'a, T>);
+pub(super) struct TargetGroups<'a, T>(pub(super) Lines<'a, T>);
 
-impl<T: Logarithm, const ASKS: bool> Groups<T> for TargetGroups<'_, T, ASKS> {
+impl<T: Logarithm> Groups<T> for TargetGroups<'_, T> {
     #[inline(always)]
-    fn group<S: Simd, const N: usize>(self, simd: S, block: &mut Residual<'_, T>, start: usize) {
+    fn group<S: Simd, const N: usize, const ASKS: bool>(
+        self,
+        simd: S,
+        block: &mut Residual<'_, T>,
+        start: usize,
+    ) {
         let Residual { scores, per_sample, z_loss, want, .. } = block;
         let classes = scores.classes;
         let mut lines = scores.lines.as_mut().subrows_mut(start, N * Vector::<T, S>::COUNT);
@@ -205,7 +224,7 @@ impl<T: Logarithm, const ASKS: bool> Groups<T> for TargetGroups<'_, T, ASKS> {
 fn ask_ahead<T, const ASKS: bool>(lines: Lines<'_, T>, class: usize) {
     if ASKS && class + CLASSES_AHEAD < lines.ncols() {
         let soon = lines.col(class + CLASSES_AHEAD).as_slice();
-        soon.iter().step_by(CACHE_LINE / size_of::<T>()).for_each(prefetch_near);
+        each_line(soon).for_each(prefetch_near);
     }
 }
 

@@ -357,7 +357,7 @@ fn tile<
         ahead.step(1);
         let end = depth.min(start + DEPTHS_TOGETHER);
         for c in columns * start / depth..columns * end / depth {
-            each_line(dst.as_ref().col(c).as_slice()).for_each(prefetch);
+            each_line(dst.as_ref().col(c).as_slice()).for_each(prefetch_near);
         }
         for t in start..end {
             if let Some(soon) = strip.get(t + DEPTHS_AHEAD) {

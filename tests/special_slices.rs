@@ -8,6 +8,7 @@ use support::{Float, Random, for_each_float, levels};
 
 for_each_float!(
     elementwise,
+    exp_beside_extremes,
     max_of_a_row,
     log_sum_exp_of_a_row,
     softmax_of_a_row,
@@ -93,6 +94,30 @@ fn elementwise<T: Float>() {
                     let others = x.iter().zip(&undisturbed).enumerate().filter(|&(i, _)| i != at);
                     assert!(others.map(|(_, x)| x).all(|(a, b)| a.bits() == b.bits()), "{}", what());
                 }
+            }
+        }
+    }
+}
+
+/// Over all the range where exp is a normal number, and a little beyond: a number by itself and one among others, of which
+/// some underflow and some overflow.
+fn exp_beside_extremes<T: Float>() {
+    let mut random = Random::new(7);
+    let end = T::LARGEST.ln();
+    for level in levels() {
+        for round in 0..400 {
+            let mut row: Vec<_> = (0..LONGEST).map(|_| T::of(end * random.symmetric())).collect();
+            let mut alone = row.clone();
+            alone.iter_mut().for_each(|x| level.exp(core::slice::from_mut(x)));
+            let extremes: Vec<_> = (0..5).map(|_| random.below(LONGEST)).collect();
+            for &at in &extremes {
+                row[at] = T::of(2.0 * end * random.symmetric().signum());
+            }
+            let arguments = row.clone();
+            level.exp(&mut row);
+            for (i, (found, expected)) in row.iter().zip(&alone).enumerate() {
+                let what = || format!("exp({}), {i} in round {round}, {level:?}", arguments[i]);
+                assert!(extremes.contains(&i) || found.bits() == expected.bits(), "{}", what());
             }
         }
     }

@@ -14,7 +14,7 @@
 //! - 1 + r·(1 + r·q(r)) in two multiply-adds, where these round once: beside the last rounding, to half an ulp, only r and
 //!   the inner sum are rounded, to at most a quarter and a sixth of one. Where they round twice that would be too much:
 //!   there 1 + r is kept exactly, as a sum of two numbers.
-//! - 2ⁿ need not be a normal number where the result underflows gradually, so the polynomial is multiplied by
+//! - 2ⁿ need not be a normal number where the result underflows gradually, so there the polynomial is multiplied by
 //!   2ⁿ⁺ʰ, always normal, and then by the constant 2⁻ʰ: one correct rounding, into the subnormal numbers too.
 
 use super::lanes::{Lanes, Vector};
@@ -42,6 +42,8 @@ pub trait Exponential: Lanes {
     const SCALE_DOWN: Self;
     /// 2⁻ʰ for arguments > 0.
     const SCALE_UP: Self;
+    /// Between these two, and at them, exp and 2ⁿ are normal numbers.
+    const NORMAL: [Self; 2];
     /// exp of all below rounds to 0.
     const LOWEST: Self;
     /// exp of this and of all above overflows.
@@ -64,6 +66,10 @@ impl<T: Exponential, S: Simd> Elementwise<T, S> for ExpOf {
 /// exp(x), any x.
 #[inline(always)]
 pub(crate) fn exp<T: Exponential, S: Simd, const N: usize>(x: Vector<T, S, N>) -> Vector<T, S, N> {
+    let (below, above) = (x.less(x.constant(T::NORMAL[0])), x.constant(T::NORMAL[1]).less(x));
+    if !below.any(x.simd) && !above.any(x.simd) {
+        return normal_exp(x);
+    }
     // By comparison, so that NaN passes through.
     let highest = x.constant(T::HIGHEST);
     let x = highest.or_else(highest.less(x), x);
@@ -73,12 +79,22 @@ pub(crate) fn exp<T: Exponential, S: Simd, const N: usize>(x: Vector<T, S, N>) -
     shifted_exp(x, x.constant(T::ROUND) + h, scale)
 }
 
-/// exp(x) for x ≤ 0 or NaN: what is left of [`exp`] when the scores are shifted by their maximum. Same accuracy.
+/// exp(x) for x ≤ 0 or NaN: what is left of [`exp`] when the scores are shifted by their maximum. Same bits.
 #[inline(always)]
 pub(crate) fn exp_nonpositive<T: Exponential, S: Simd, const N: usize>(
     x: Vector<T, S, N>,
 ) -> Vector<T, S, N> {
+    if !x.less(x.constant(T::NORMAL[0])).any(x.simd) {
+        return normal_exp(x);
+    }
     shifted_exp(x, x.constant(T::ROUND + T::DOWN), x.constant(T::SCALE_DOWN))
+}
+
+/// exp(x) for x between the NORMAL, or NaN: with the bits of [`shifted_exp`], in fewer operations.
+#[inline(always)]
+fn normal_exp<T: Exponential, S: Simd, const N: usize>(x: Vector<T, S, N>) -> Vector<T, S, N> {
+    let (p, power) = factors(x, x.constant(T::ROUND));
+    p * power
 }
 
 /// exp(x), for `round` = ROUND + h, `scale` = 2⁻ʰ and 2ⁿ⁺ʰ a normal number.
@@ -93,7 +109,16 @@ fn shifted_exp<T: Exponential, S: Simd, const N: usize>(
 ) -> Vector<T, S, N> {
     let zero = x.constant(T::ZERO);
     let is_zero = x.less(x.constant(T::LOWEST));
-    let x = zero.or_else(is_zero, x);
+    let (p, power) = factors(zero.or_else(is_zero, x), round);
+    zero.or_else(is_zero, p * power * scale)
+}
+
+/// eʳ and 2ⁿ⁺ʰ, for `round` = ROUND + h.
+#[inline(always)]
+fn factors<T: Exponential, S: Simd, const N: usize>(
+    x: Vector<T, S, N>,
+    round: Vector<T, S, N>,
+) -> (Vector<T, S, N>, Vector<T, S, N>) {
     let t = x.mul_add(x.constant(T::LOG2_E), round);
     let n = t - round;
     let r = n.mul_add(x.constant(-T::LN2_HI), x);
@@ -111,7 +136,7 @@ fn shifted_exp<T: Exponential, S: Simd, const N: usize>(
         let lost = r - (sum - one);
         sum + (r * r).mul_add(q, lost)
     };
-    zero.or_else(is_zero, p * t.each(T::to_exponent) * scale)
+    (p, t.each(T::to_exponent))
 }
 
 impl Exponential for f32 {
@@ -125,6 +150,7 @@ impl Exponential for f32 {
     const UP: Self = -64.0;
     const SCALE_DOWN: Self = f32::from_bits((127 - 63) << 23);
     const SCALE_UP: Self = f32::from_bits((127 + 64) << 23);
+    const NORMAL: [Self; 2] = [-87.0, 88.0];
     const LOWEST: Self = -104.0;
     const HIGHEST: Self = 89.0;
 
@@ -156,6 +182,7 @@ impl Exponential for f64 {
     const UP: Self = -512.0;
     const SCALE_DOWN: Self = f64::from_bits((1023 - 511) << 52);
     const SCALE_UP: Self = f64::from_bits((1023 + 512) << 52);
+    const NORMAL: [Self; 2] = [-708.0, 709.0];
     const LOWEST: Self = -746.0;
     const HIGHEST: Self = 710.0;
 

@@ -26,7 +26,7 @@ pub trait Lanes:
     /// A register.
     type Register<S: Simd>: bytemuck::Pod + Debug;
     /// What a comparison of registers yields.
-    type Mask<S: Simd>: Copy;
+    type Mask<S: Simd>: Copy + bytemuck::NoUninit;
 
     /// −∞.
     const NEG_INFINITY: Self;
@@ -72,6 +72,10 @@ pub trait Lanes:
     fn less<S: Simd>(simd: S, a: Self::Register<S>, b: Self::Register<S>) -> Self::Mask<S>;
     /// `a == b`; false where either is NaN.
     fn equal<S: Simd>(simd: S, a: Self::Register<S>, b: Self::Register<S>) -> Self::Mask<S>;
+    /// The larger; `a` where either is NaN, or both are 0.
+    fn larger<S: Simd>(simd: S, a: Self::Register<S>, b: Self::Register<S>) -> Self::Register<S>;
+    /// The lanes of either.
+    fn or<S: Simd>(simd: S, a: Self::Mask<S>, b: Self::Mask<S>) -> Self::Mask<S>;
     /// `a` where the mask is set, else `b`.
     fn select<S: Simd>(
         simd: S,
@@ -113,6 +117,27 @@ pub(super) struct Aligned<A>(pub(super) A);
 /// What a comparison yields, register by register.
 #[derive(Clone, Copy)]
 pub(crate) struct Mask<T: Lanes, S: Simd, const N: usize = 1>([T::Mask<S>; N]);
+
+impl<T: Lanes, S: Simd, const N: usize> Mask<T, S, N> {
+    /// Whether some lane is set.
+    #[inline(always)]
+    pub(crate) fn any(self, simd: S) -> bool {
+        let mut any = self.0[0];
+        for i in 1..N {
+            any = T::or(simd, any, self.0[i]);
+        }
+        bytemuck::bytes_of(&any).iter().fold(
+            0,
+            #[inline(always)]
+            |any, byte| any | byte,
+        ) != 0
+    }
+}
+
+/// Whether registers are made of many scalars each.
+pub(crate) const fn is_emulated<S: Simd>() -> bool {
+    S::IS_SCALAR && size_of::<S::f64s>() > size_of::<f64>()
+}
 
 /// Registers that most kernels take at a time.
 pub(crate) const UNROLL: usize = 4;
@@ -200,10 +225,13 @@ impl<T: Lanes, S: Simd, const N: usize> Vector<T, S, N> {
         self
     }
 
-    /// The larger, lane by lane; self where b is NaN. Told by comparison: the processors' own maxima differ on NaN.
+    /// The larger, lane by lane; self where either is NaN.
     #[inline(always)]
-    pub(crate) fn larger(self, b: Self) -> Self {
-        b.or_else(self.less(b), self)
+    pub(crate) fn larger(mut self, b: Self) -> Self {
+        for i in 0..N {
+            self.registers[i] = T::larger(self.simd, self.registers[i], b.registers[i]);
+        }
+        self
     }
 
     /// f of each register.
@@ -340,8 +368,8 @@ operator!(Add, add; Sub, sub; Mul, mul; Div, div);
 
 macro_rules! lanes {
     ($t:ident, $register:ident, $mask:ident, $splat:ident, $add:ident, $sub:ident, $mul:ident, $div:ident,
-     $mul_add:ident, $less:ident, $equal:ident, $select:ident, $rotate:ident, $split:ident, $split_mut:ident, $load:ident,
-     $store:ident) => {
+     $mul_add:ident, $less:ident, $equal:ident, $max:ident, $or:ident, $select:ident, $rotate:ident, $split:ident,
+     $split_mut:ident, $load:ident, $store:ident) => {
         impl Lanes for $t {
             type Register<S: Simd> = S::$register;
             type Mask<S: Simd> = S::$mask;
@@ -401,6 +429,19 @@ macro_rules! lanes {
                 simd.$equal(a, b)
             }
             #[inline(always)]
+            fn larger<S: Simd>(simd: S, a: S::$register, b: S::$register) -> S::$register {
+                // One instruction, which gives its second operand where either is NaN or both are 0.
+                if cfg!(target_arch = "x86_64") && !S::IS_SCALAR {
+                    simd.$max(b, a)
+                } else {
+                    simd.$select(simd.$less(a, b), b, a)
+                }
+            }
+            #[inline(always)]
+            fn or<S: Simd>(simd: S, a: S::$mask, b: S::$mask) -> S::$mask {
+                simd.$or(a, b)
+            }
+            #[inline(always)]
             fn select<S: Simd>(simd: S, mask: S::$mask, a: S::$register, b: S::$register) -> S::$register {
                 simd.$select(mask, a, b)
             }
@@ -431,12 +472,12 @@ macro_rules! lanes {
 #[rustfmt::skip]
 lanes!(
     f32, f32s, m32s, splat_f32s, add_f32s, sub_f32s, mul_f32s, div_f32s, mul_add_e_f32s, less_than_f32s,
-    equal_f32s, select_f32s, rotate_right_f32s, as_simd_f32s, as_mut_simd_f32s, partial_load_f32s,
+    equal_f32s, max_f32s, or_m32s, select_f32s, rotate_right_f32s, as_simd_f32s, as_mut_simd_f32s, partial_load_f32s,
     partial_store_f32s
 );
 #[rustfmt::skip]
 lanes!(
     f64, f64s, m64s, splat_f64s, add_f64s, sub_f64s, mul_f64s, div_f64s, mul_add_e_f64s, less_than_f64s,
-    equal_f64s, select_f64s, rotate_right_f64s, as_simd_f64s, as_mut_simd_f64s, partial_load_f64s,
+    equal_f64s, max_f64s, or_m64s, select_f64s, rotate_right_f64s, as_simd_f64s, as_mut_simd_f64s, partial_load_f64s,
     partial_store_f64s
 );

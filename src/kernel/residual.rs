@@ -241,6 +241,12 @@ impl<T: Logarithm> Halves for Residual<'_, T> {
     }
 }
 
+/// A kernel in a function of its own: of all in one, compilers take minutes.
+#[inline(never)]
+fn alone<S: Simd>(simd: S, kernel: impl FnOnce()) {
+    simd.vectorize(kernel);
+}
+
 impl<T: Logarithm> WithSimd for &mut Residual<'_, T> {
     /// Sum of the losses.
     type Output = f64;
@@ -249,11 +255,31 @@ impl<T: Logarithm> WithSimd for &mut Residual<'_, T> {
     fn with_simd<S: Simd>(self, simd: S) -> f64 {
         self.set_coefficients();
         match (self.scores.layout, self.target, self.want) {
-            (Layout::ClassMajor, Target::Label, Want::Loss) => self.class_major(simd, LabelGroups::<false>),
-            (Layout::ClassMajor, Target::Label, _) => self.class_major(simd, LabelGroups::<true>),
-            (Layout::ClassMajor, Target::Soft(targets), _) => self.class_major(simd, TargetGroups(targets)),
-            (Layout::SampleMajor, Target::Label, _) => label_rows(simd, self),
-            (Layout::SampleMajor, Target::Soft(targets), _) => target_rows(simd, self, targets),
+            (Layout::ClassMajor, Target::Label, Want::Loss) => alone(
+                simd,
+                #[inline(always)]
+                || self.class_major(simd, LabelGroups::<false>),
+            ),
+            (Layout::ClassMajor, Target::Label, _) => alone(
+                simd,
+                #[inline(always)]
+                || self.class_major(simd, LabelGroups::<true>),
+            ),
+            (Layout::ClassMajor, Target::Soft(targets), _) => alone(
+                simd,
+                #[inline(always)]
+                || self.class_major(simd, TargetGroups(targets)),
+            ),
+            (Layout::SampleMajor, Target::Label, _) => alone(
+                simd,
+                #[inline(always)]
+                || label_rows(simd, self),
+            ),
+            (Layout::SampleMajor, Target::Soft(targets), _) => alone(
+                simd,
+                #[inline(always)]
+                || target_rows(simd, self, targets),
+            ),
         }
         self.sum_losses()
     }

@@ -3,7 +3,7 @@
 use super::{PerSample, Residual, TargetResidual, Want, label_residual, sums};
 use crate::kernel::ahead::{Ahead, each_line, prefetch_near};
 use crate::kernel::exp::exp_nonpositive;
-use crate::kernel::lanes::{MAX_LANES, UNROLL, Vector};
+use crate::kernel::lanes::{MAX_LANES, UNROLL, Vector, is_emulated};
 use crate::kernel::lines::{Lines, line_mut};
 use crate::kernel::log::Logarithm;
 use crate::kernel::reduce::CompensatedSum;
@@ -51,7 +51,7 @@ impl<T: Logarithm> Residual<'_, T> {
                 }
             };
         }
-        if has_many_registers::<S>() {
+        if !is_emulated::<S>() {
             take!(UNROLL);
             take!(UNROLL / 2);
         }
@@ -83,19 +83,14 @@ impl<T: Logarithm, const WRITES: bool> Groups<T> for LabelGroups<WRITES> {
         let label = Vector::<T, S, N>::load(simd, &per_sample.label_score[start..]);
 
         let mut top = Vector::splat(simd, T::NEG_INFINITY);
-        let mut label_score = top;
-        let mut this = first;
         for class in 0..classes {
             ask_ahead::<T, ASKS>(lines.as_ref(), class);
-            let z = Vector::load(simd, line_mut(&mut lines, class));
-            top = top.larger(z);
-            label_score = z.or_else(Vector::repeat(this).equal(label), label_score);
-            this = this + one;
+            top = top.larger(Vector::load(simd, line_mut(&mut lines, class)));
         }
         let infinite = infinite_rows(lines.as_ref(), top);
 
         let mut rest = CompensatedSum::<T, S, N>::new(simd);
-        let mut at_label = zero;
+        let (mut label_score, mut at_label) = (Vector::splat(simd, T::NEG_INFINITY), zero);
         let mut this = first;
         rest.add_by_pairs(
             classes,
@@ -103,8 +98,10 @@ impl<T: Logarithm, const WRITES: bool> Groups<T> for LabelGroups<WRITES> {
             |class| {
                 ask_ahead::<T, ASKS>(lines.as_ref(), class);
                 let at = line_mut(&mut lines, class);
-                let e = exp_nonpositive(Vector::load(simd, at) - top);
+                let z = Vector::load(simd, at);
+                let e = exp_nonpositive(z - top);
                 let is_label = Vector::repeat(this).equal(label);
+                label_score = z.or_else(is_label, label_score);
                 at_label = e.or_else(is_label, at_label);
                 if WRITES {
                     e.store(at);
@@ -265,12 +262,6 @@ fn clear<T: Logarithm, const N: usize>(lanes: &mut [T], count: usize, which: [[b
             *x = T::ZERO;
         }
     }
-}
-
-/// Whether several registers side by side are of use: not where they are emulated, by many scalars each, which takes
-/// compilers minutes.
-const fn has_many_registers<S: Simd>() -> bool {
-    !(S::IS_SCALAR && size_of::<S::f64s>() > size_of::<f64>())
 }
 
 impl<T> PerSample<'_, T> {

@@ -12,7 +12,12 @@ use pulp::Simd;
 #[inline(always)]
 pub(crate) fn softmax<T: Logarithm, S: Simd>(simd: S, row: &mut [T]) {
     if row.len() <= Vector::<T, S>::COUNT {
-        return short_softmax(simd, row);
+        return match row.len() {
+            2 => softmax_of_few::<T, S, 2>(simd, row),
+            3 => softmax_of_few::<T, S, 3>(simd, row),
+            4 => softmax_of_few::<T, S, 4>(simd, row),
+            _ => short_softmax(simd, row),
+        };
     }
     let top = max_ignoring_nan(simd, row);
     let sum = exp_and_sum(simd, row, top);
@@ -27,6 +32,28 @@ fn short_softmax<T: Logarithm, S: Simd>(simd: S, row: &mut [T]) {
     let top = x.constant(T::NEG_INFINITY).larger(x).largest();
     let e = exp_nonpositive(x - x.constant(top));
     (e * x.constant(T::ONE / e.sum())).store_padded(row);
+}
+
+/// Of a row of a few numbers, which are put into registers and added one by one: what moves lanes about takes longer.
+#[inline(always)]
+fn softmax_of_few<T: Logarithm, S: Simd, const COUNT: usize>(simd: S, row: &mut [T]) {
+    let Some(row) = row.first_chunk_mut::<COUNT>() else { return };
+    let iota = Vector::<T, S>::load(simd, &T::IOTA);
+    let (mut x, mut top) = (Vector::<T, S>::splat(simd, row[0]), T::NEG_INFINITY);
+    for i in 0..COUNT {
+        top = if top < row[i] { row[i] } else { top };
+        x = x.constant(row[i]).or_else(iota.equal(x.constant(T::IOTA[i])), x);
+    }
+    let e = exp_nonpositive(x - x.constant(top));
+    let Some(e) = e.lanes().first_chunk::<COUNT>() else { return };
+    let mut sum = e[0];
+    for i in 1..COUNT {
+        sum = sum + e[i];
+    }
+    let scale = T::ONE / sum;
+    for i in 0..COUNT {
+        row[i] = e[i] * scale;
+    }
 }
 
 /// xⱼ becomes log softmax(x)ⱼ = (xⱼ − top) − log1p(rest): every difference is at most 0, so nothing cancels.

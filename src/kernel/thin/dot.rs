@@ -27,8 +27,11 @@ impl<T: Lanes> WithSimd for &mut Dot<'_, T> {
     }
 }
 
-/// Longest stretch of a line that is worked on at once: with a tile's columns it fits the first cache.
-const STRETCH_BYTES: usize = 4 << 10;
+/// Longest stretch of a line that is worked on at once: with a tile's columns it fits the first cache, but for tiles of many
+/// registers, which use each number so often that it may come from the second.
+const fn stretch_bytes<S: Simd>() -> usize {
+    if S::REGISTER_COUNT >= 32 { 8 << 10 } else { 4 << 10 }
+}
 
 #[inline(always)]
 fn dot<T: Lanes, S: Simd>(simd: S, product: &mut Dot<'_, T>) {
@@ -36,8 +39,7 @@ fn dot<T: Lanes, S: Simd>(simd: S, product: &mut Dot<'_, T>) {
     let (rows, columns, depth) = (dst.nrows(), dst.ncols(), a.nrows());
     let lanes = Vector::<T, S>::COUNT;
     let is_short = lanes >= 8 && depth <= SHORT.min(8 * lanes);
-    let stretches = depth.div_ceil(STRETCH_BYTES / size_of::<T>());
-    // Stretches of the lines, so that a tile's columns stay in the first cache while the lines pass by.
+    let stretches = depth.div_ceil(stretch_bytes::<S>() / size_of::<T>());
     let bound = |stretch: usize| {
         if stretch == stretches { depth } else { depth * stretch / stretches / MAX_LANES * MAX_LANES }
     };

@@ -15,7 +15,8 @@
 //!   the inner sum are rounded, to at most a quarter and a sixth of one. Where they round twice that would be too much:
 //!   there 1 + r is kept exactly, as a sum of two numbers.
 //! - 2ⁿ need not be a normal number where the result underflows gradually, so there the polynomial is multiplied by
-//!   2ⁿ⁺ʰ, always normal, and then by the constant 2⁻ʰ: one correct rounding, into the subnormal numbers too.
+//!   2ⁿ⁺ʰ, always normal, and then by the constant 2⁻ʰ: one correct rounding, into the subnormal numbers too. Where no
+//!   lane at hand has such a result, 2ⁿ alone gives the same bits.
 
 use super::lanes::{Lanes, Vector};
 use super::reduce::Elementwise;

@@ -51,6 +51,7 @@ impl<T: Logarithm> Residual<'_, T> {
                 }
             };
         }
+        // Emulated, several at a time would be of no use, and take compilers minutes.
         if !is_emulated::<S>() {
             take!(UNROLL);
             take!(UNROLL / 2);

@@ -67,14 +67,16 @@ const STREAMED_LINES: usize = 32;
 /// Most columns of a tile of either kind.
 const MOST_COLUMNS: usize = 12;
 
-/// Runs `$tile` on the columns in tiles of a constant number of them, as equal as possible.
+/// Runs `$tile` on the columns in tiles of a constant number of them, a multiple of `$by` but for the last, and else as equal
+/// as possible.
 macro_rules! for_columns {
-    ($columns:expr, $most:expr, $($n:literal)*, |$first:ident, $COUNT:ident| $tile:expr) => {{
+    ($columns:expr, $most:expr, $by:expr, $($n:literal)*, |$first:ident, $COUNT:ident| $tile:expr) => {{
         let columns: usize = $columns;
         let tiles = columns.div_ceil($most);
+        let bound = |tile: usize| (columns * tile / tiles).next_multiple_of($by).min(columns);
         for tile in 0..tiles {
-            let $first = columns * tile / tiles;
-            match columns * (tile + 1) / tiles - $first {
+            let $first = bound(tile);
+            match bound(tile + 1) - $first {
                 $($n => { const $COUNT: usize = $n; $tile })*
                 _ => {}
             }

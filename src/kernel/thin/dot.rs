@@ -5,7 +5,7 @@ use crate::gemm::Destination;
 use crate::kernel::ahead::{Ahead, Span};
 use crate::kernel::lanes::{Aligned, Lanes, MAX_LANES, Mask, Vector};
 use crate::kernel::lines::{Lines, LinesMut, line_mut};
-use pulp::{Simd, WithSimd};
+use pulp::{Simd, WithSimd, bytemuck};
 
 /// A product whose A has contiguous rows, and B and the result contiguous columns.
 pub(crate) struct Dot<'a, T> {
@@ -38,7 +38,7 @@ fn dot<T: Lanes, S: Simd>(simd: S, product: &mut Dot<'_, T>) {
     let &mut Dot { ref mut dst, held, a, b, is_streamed, next } = product;
     let (rows, columns, depth) = (dst.nrows(), dst.ncols(), a.nrows());
     let lanes = Vector::<T, S>::COUNT;
-    let is_short = lanes >= 8 && depth <= SHORT.min(8 * lanes);
+    let is_short = lanes >= 8 && depth <= SHORT * lanes / 2;
     let stretches = depth.div_ceil(stretch_bytes::<S>() / size_of::<T>());
     let bound = |stretch: usize| {
         if stretch == stretches { depth } else { depth * stretch / stretches / MAX_LANES * MAX_LANES }
@@ -67,153 +67,193 @@ fn dot<T: Lanes, S: Simd>(simd: S, product: &mut Dot<'_, T>) {
             (soon, 1)
         };
         macro_rules! tiles {
-            ($registers:expr, $share:literal, $most:literal, $($n:literal)*) => {
-                for_columns!(columns, $most, $($n)*, |first, COLUMNS| {
-                    const REGISTERS: usize = $registers(COLUMNS);
+            ($shape:expr, $share:literal, $most:literal, $by:literal, $($n:literal)*) => {
+                for_columns!(columns, $most, $by, $($n)*, |first, COLUMNS| {
+                    const SHAPE: Shape = $shape(COLUMNS);
+                    const ROWS: usize = SHAPE.rows;
+                    const REGISTERS: usize = SHAPE.registers;
+                    const BY_COLUMNS: bool = SHAPE.by_columns;
                     let ahead = ahead.get_or_insert_with(|| {
-                        let tiles = lines.ncols().div_ceil(REGISTERS * $share) * b.ncols().div_ceil($most);
+                        let rows_each = if BY_COLUMNS { 1 } else { $share };
+                        let tiles = lines.ncols().div_ceil(ROWS * rows_each) * columns.div_ceil($most);
                         let steps = if asks_along::<S>($share) { lines.nrows() / lanes } else { 1 };
                         Ahead::new(soon, tiles * steps * passes)
                     });
                     let dst = dst.as_mut().subcols_mut(first, COLUMNS);
                     let columns = b.submatrix(from, first, to - from, COLUMNS);
-                    let mut sums = [[Vector::splat(simd, T::ZERO); MAX_LANES / 2]; COLUMNS];
-                    dot_groups::<T, S, REGISTERS, $share, COLUMNS>(simd, dst, held, lines, columns, &mut sums, ahead);
+                    let mut sums = [[Vector::splat(simd, T::ZERO); MAX_LANES / 2]; REGISTERS];
+                    dot_groups::<T, S, ROWS, REGISTERS, $share, BY_COLUMNS>(
+                        simd, dst, held, lines, columns, &mut sums, ahead,
+                    );
                 })
             };
         }
-        const fn two(_: usize) -> usize {
-            2
-        }
-        const fn four(_: usize) -> usize {
-            4
-        }
-        const fn two_or_four(columns: usize) -> usize {
-            if columns <= 3 { 4 } else { 2 }
-        }
         // As many sums as there are registers for, beside a row's and a column's.
         match (S::REGISTER_COUNT >= 32, is_short) {
-            (true, true) => tiles!(two_or_four, 2, 12, 1 2 3 4 5 6 7 8 9 10 11 12),
-            (true, false) => tiles!(four, 1, 5, 1 2 3 4 5),
-            (false, true) => tiles!(two, 2, 6, 1 2 3 4 5 6),
-            (false, false) => tiles!(two_or_four, 1, 6, 1 2 3 4 5 6),
+            (true, true) => tiles!(Shape::shared::<6>, 2, 12, 2, 1 2 3 4 5 6 7 8 9 10 11 12),
+            (true, false) => tiles!(Shape::tall, 1, 5, 1, 1 2 3 4 5),
+            (false, true) => tiles!(Shape::shared::<2>, 2, 6, 1, 1 2 3 4 5 6),
+            (false, false) => tiles!(Shape::flat, 1, 6, 1, 1 2 3 4 5 6),
         }
     }
 }
 
-/// Length up to which a row is short.
-const SHORT: usize = 128;
+/// A tile: registers that rows fill or share, and those that columns do, and whether it is columns that share.
+struct Shape {
+    rows: usize,
+    registers: usize,
+    by_columns: bool,
+}
 
-/// Groups of as many rows as the widest register has lanes.
+impl Shape {
+    const fn tall(columns: usize) -> Self {
+        Self { rows: 4, registers: columns, by_columns: false }
+    }
+
+    const fn flat(columns: usize) -> Self {
+        Self { rows: if columns <= 3 { 4 } else { 2 }, registers: columns, by_columns: false }
+    }
+
+    /// Columns share registers if none is left alone, and these are not too many: then a row goes to both halves of one at once.
+    const fn shared<const MOST: usize>(columns: usize) -> Self {
+        if columns.is_multiple_of(2) && columns >= 4 && columns / 2 <= MOST {
+            Self { rows: 4, registers: columns / 2, by_columns: true }
+        } else {
+            Self::flat(columns)
+        }
+    }
+}
+
+/// Of a row that is short, the most half registers.
+const SHORT: usize = 32;
+
+/// Groups of as many rows as a register has lanes, or as a tile has.
 ///
 /// A function of its own, for each height and width of a tile, so that none keeps in registers what another needs.
 #[inline(never)]
-fn dot_groups<T: Lanes, S: Simd, const REGISTERS: usize, const SHARE: usize, const COLUMNS: usize>(
+fn dot_groups<
+    T: Lanes,
+    S: Simd,
+    const ROWS: usize,
+    const REGISTERS: usize,
+    const SHARE: usize,
+    const BY_COLUMNS: bool,
+>(
     simd: S,
     mut dst: LinesMut<'_, T>,
     held: Destination,
     lines: Lines<'_, T>,
     columns: Lines<'_, T>,
-    sums: &mut [[Vector<T, S>; MAX_LANES / 2]; COLUMNS],
+    sums: &mut [[Vector<T, S>; MAX_LANES / 2]; REGISTERS],
     ahead: &mut Ahead,
 ) {
     simd.vectorize(
         #[inline(always)]
         move || {
-            let (lanes, rows_together) = (Vector::<T, S>::COUNT, REGISTERS * SHARE);
+            let lanes = Vector::<T, S>::COUNT;
+            let rows_each = const { if BY_COLUMNS { 1 } else { SHARE } };
+            let columns_each = const { if BY_COLUMNS { SHARE } else { 1 } };
+            let columns: [[&[T]; SHARE]; REGISTERS] = core::array::from_fn(
+                #[inline(always)]
+                |c| {
+                    core::array::from_fn(
+                        #[inline(always)]
+                        |part| columns.col(c * columns_each + part % columns_each).as_slice(),
+                    )
+                },
+            );
+            let joined;
+            let y: [&[T]; REGISTERS] = if BY_COLUMNS {
+                joined = join_columns::<T, S, REGISTERS, SHARE>(simd, columns);
+                core::array::from_fn(
+                    #[inline(always)]
+                    |c| bytemuck::cast_slice(&joined.0[c]),
+                )
+            } else {
+                core::array::from_fn(
+                    #[inline(always)]
+                    |c| columns[c][0],
+                )
+            };
+            let ends = Ends::<T, S, SHARE>::new(simd, lines.nrows());
+            let y_ends: [Vector<T, S>; REGISTERS] = core::array::from_fn(
+                #[inline(always)]
+                |c| ends.of(simd, columns[c]),
+            );
+            // Where a register has a lane for each row, the sums are folded before they leave the registers.
+            let rows_together = ROWS * rows_each;
+            let folds = lanes >= rows_together;
+            let (together, tiles) = if folds { (lanes, lanes / rows_together) } else { (rows_together, 1) };
             // The last line again in place of those that complete a group.
             let last = lines.ncols() - 1;
-            let mut columns: [&[T]; COLUMNS] = core::array::from_fn(
-                #[inline(always)]
-                |c| columns.col(c).as_slice(),
-            );
-            // Short columns at distances that the compiler knows: one address is enough for all.
-            let mut near: Aligned<[[T; SHORT]; COLUMNS]>;
-            if SHARE > 1 {
-                near = Aligned([[T::ZERO; SHORT]; COLUMNS]);
-                for (column, near) in columns.iter_mut().zip(&mut near.0) {
-                    Vector::<T, S>::copy(simd, column, near);
-                    *column = &near[..column.len()];
-                }
-            }
-            let ends = Ends::<T, S, SHARE>::new(simd, lines.nrows());
-            let y_ends: [Vector<T, S>; COLUMNS] = core::array::from_fn(
-                #[inline(always)]
-                |c| ends.of(simd, [columns[c]; SHARE]),
-            );
-            // Rows of a tile are so far apart that its sums can be folded into a register before they leave it.
-            let (together, apart) =
-                if lanes >= rows_together { (lanes, lanes / rows_together) } else { (rows_together, 1) };
-            for start in (0..dst.nrows()).step_by(MAX_LANES) {
-                let count = MAX_LANES.min(dst.nrows() - start);
-                let mut results = Aligned([[T::ZERO; MAX_LANES]; COLUMNS]);
-                for group in (0..count).step_by(together) {
-                    // Of the tiles, those that have a row which is wanted: their first.
-                    for r in 0..apart.min(count - group) {
-                        let rows: [[&[T]; SHARE]; REGISTERS] = core::array::from_fn(
-                            #[inline(always)]
-                            |i| {
-                                core::array::from_fn(
-                                    #[inline(always)]
-                                    |part| {
-                                        let row = start + group + r + (i + part * REGISTERS) * apart;
-                                        lines.col(row.min(last)).as_slice()
-                                    },
-                                )
-                            },
-                        );
-                        if !asks_along::<S>(SHARE) {
-                            ahead.step(1);
-                        }
-                        macro_rules! tile {
-                            ($part:literal) => {
-                                dot_tile::<T, S, $part, REGISTERS, SHARE, COLUMNS>(simd, rows, columns, ahead)
-                            };
-                        }
-                        let mut tile = match lanes / SHARE {
-                            16 => tile!(16),
-                            8 => tile!(8),
-                            4 => tile!(4),
-                            2 => tile!(2),
-                            _ => tile!(1),
-                        };
-                        if ends.are_some {
-                            let x: [Vector<T, S>; REGISTERS] = core::array::from_fn(
+            for start in (0..dst.nrows()).step_by(together) {
+                let end = dst.nrows().min(start + together);
+                for tile in 0..tiles {
+                    let first = tile * ROWS;
+                    if start + Vector::<T, S>::lane_of(first, 0, rows_each) >= end {
+                        break;
+                    }
+                    let rows: [[&[T]; SHARE]; ROWS] = core::array::from_fn(
+                        #[inline(always)]
+                        |i| {
+                            core::array::from_fn(
                                 #[inline(always)]
-                                |i| ends.of(simd, rows[i]),
-                            );
-                            for c in 0..COLUMNS {
-                                for i in 0..REGISTERS {
-                                    tile[c][i] = x[i].mul_add(y_ends[c], tile[c][i]);
-                                }
-                            }
-                        }
-                        for c in 0..COLUMNS {
-                            if lanes >= rows_together {
-                                sums[c][r] = Vector::fold_first::<REGISTERS, SHARE>(tile[c]);
-                            } else {
-                                for (result, sum) in results.0[c][group..].iter_mut().zip(tile[c]) {
-                                    *result = sum.sum();
-                                }
+                                |part| {
+                                    let lane =
+                                        Vector::<T, S>::lane_of(first + i, part % rows_each, rows_each);
+                                    lines.col((start + lane).min(last)).as_slice()
+                                },
+                            )
+                        },
+                    );
+                    if !asks_along::<S>(SHARE) {
+                        ahead.step(1);
+                    }
+                    macro_rules! products {
+                        ($part:literal) => {
+                            dot_tile::<T, S, $part, ROWS, REGISTERS, SHARE, BY_COLUMNS>(simd, rows, y, ahead)
+                        };
+                    }
+                    let mut products = match lanes / SHARE {
+                        16 => products!(16),
+                        8 => products!(8),
+                        4 => products!(4),
+                        2 => products!(2),
+                        _ => products!(1),
+                    };
+                    if ends.are_some {
+                        let x = core::array::from_fn::<_, ROWS, _>(
+                            #[inline(always)]
+                            |i| ends.of(simd, rows[i]),
+                        );
+                        for c in 0..REGISTERS {
+                            for i in 0..ROWS {
+                                products[c][i] = x[i].mul_add(y_ends[c], products[c][i]);
                             }
                         }
                     }
-                    if lanes >= rows_together {
-                        for c in 0..COLUMNS {
-                            Vector::lane_sums(sums[c], apart).store(&mut results.0[c][group..]);
+                    for c in 0..REGISTERS {
+                        if folds {
+                            sums[c][tile] = Vector::fold_first(products[c]);
+                        } else {
+                            let out = &mut line_mut(&mut dst, c)[start..end];
+                            for (out, products) in out.iter_mut().zip(products[c]) {
+                                let sum = products.sum();
+                                *out = if held == Destination::Add { *out + sum } else { sum };
+                            }
                         }
                     }
                 }
-                for c in 0..COLUMNS {
-                    let out = &mut line_mut(&mut dst, c)[start..start + count];
-                    let result = results.0[c];
-                    match (<&mut [T; MAX_LANES]>::try_from(&mut *out), held) {
-                        (Ok(out), Destination::Replace) => *out = result,
-                        (_, Destination::Replace) => out.copy_from_slice(&result[..count]),
-                        (_, Destination::Add) => {
-                            for (out, x) in out.iter_mut().zip(result) {
-                                *out = *out + x;
+                if folds {
+                    for c in 0..REGISTERS {
+                        let sums = Vector::lane_sums(sums[c], tiles, ROWS, columns_each);
+                        for part in 0..columns_each {
+                            let out = &mut line_mut(&mut dst, c * columns_each + part)[start..end];
+                            let mut sum = sums[part];
+                            if held == Destination::Add {
+                                sum = sum + Vector::load_padded(simd, out, T::ZERO);
                             }
+                            sum.store_padded(out);
                         }
                     }
                 }
@@ -222,23 +262,52 @@ fn dot_groups<T: Lanes, S: Simd, const REGISTERS: usize, const SHARE: usize, con
     );
 }
 
-/// Σ over the parts that lines have whole, of rows times columns, lane by lane. Of a register, SHARE rows have a part each.
+/// Of columns that share registers, register by register: the parts that they have whole.
+#[inline(always)]
+fn join_columns<T: Lanes, S: Simd, const REGISTERS: usize, const SHARE: usize>(
+    simd: S,
+    columns: [[&[T]; SHARE]; REGISTERS],
+) -> Aligned<[[T::Register<S>; SHORT]; REGISTERS]> {
+    let mut joined = Aligned([[Vector::splat(simd, T::ZERO).register(); SHORT]; REGISTERS]);
+    for c in 0..REGISTERS {
+        macro_rules! join {
+            ($part:literal) => {{
+                let parts: [&[[T; $part]]; SHARE] = core::array::from_fn(
+                    #[inline(always)]
+                    |part| columns[c][part].as_chunks::<$part>().0,
+                );
+                for (s, register) in joined.0[c].iter_mut().enumerate().take(parts[0].len()) {
+                    *register = Vector::<T, S>::join(simd, parts, s).register();
+                }
+            }};
+        }
+        match Vector::<T, S>::COUNT / SHARE {
+            8 => join!(8),
+            _ => join!(4),
+        }
+    }
+    joined
+}
+
+/// Σ over the parts that lines have whole, of rows times columns, lane by lane. Of a register, SHARE rows or columns have a part
+/// each.
 #[inline(always)]
 fn dot_tile<
     T: Lanes,
     S: Simd,
     const PART: usize,
+    const ROWS: usize,
     const REGISTERS: usize,
     const SHARE: usize,
-    const COLUMNS: usize,
+    const BY_COLUMNS: bool,
 >(
     simd: S,
-    rows: [[&[T]; SHARE]; REGISTERS],
-    columns: [&[T]; COLUMNS],
+    rows: [[&[T]; SHARE]; ROWS],
+    columns: [&[T]; REGISTERS],
     ahead: &mut Ahead,
-) -> [[Vector<T, S>; REGISTERS]; COLUMNS] {
-    let steps = columns[0].len() / PART;
-    let x: [[&[[T; PART]]; SHARE]; REGISTERS] = core::array::from_fn(
+) -> [[Vector<T, S>; ROWS]; REGISTERS] {
+    let steps = rows[0][0].len() / PART;
+    let x: [[&[[T; PART]]; SHARE]; ROWS] = core::array::from_fn(
         #[inline(always)]
         |i| {
             core::array::from_fn(
@@ -247,35 +316,43 @@ fn dot_tile<
             )
         },
     );
-    let y: [&[[T; PART]]; COLUMNS] = core::array::from_fn(
+    // Whole registers, or parts.
+    let y: [&[T::Register<S>]; REGISTERS] = core::array::from_fn(
         #[inline(always)]
-        |c| &columns[c].as_chunks::<PART>().0[..steps],
+        |c| if BY_COLUMNS { &T::split::<S>(columns[c]).0[..steps] } else { &[] },
     );
-    let mut sums = [[Vector::splat(simd, T::ZERO); REGISTERS]; COLUMNS];
+    let y_parts: [&[[T; PART]]; REGISTERS] = core::array::from_fn(
+        #[inline(always)]
+        |c| if BY_COLUMNS { &[] } else { &columns[c].as_chunks::<PART>().0[..steps] },
+    );
+    let y_at = |c: usize, s: usize| {
+        if BY_COLUMNS { Vector::of(simd, [y[c][s]]) } else { Vector::join(simd, [y_parts[c]; SHARE], s) }
+    };
+    let mut sums = [[Vector::splat(simd, T::ZERO); ROWS]; REGISTERS];
     for s in 0..steps {
         if asks_along::<S>(SHARE) {
             ahead.step(1);
         }
         // The shorter side stays in registers while the longer passes by.
-        if REGISTERS <= COLUMNS {
-            let x: [Vector<T, S>; REGISTERS] = core::array::from_fn(
+        if ROWS <= REGISTERS {
+            let x: [Vector<T, S>; ROWS] = core::array::from_fn(
                 #[inline(always)]
                 |i| Vector::join(simd, x[i], s),
             );
-            for c in 0..COLUMNS {
-                let y = Vector::join(simd, [y[c]; SHARE], s);
-                for i in 0..REGISTERS {
+            for c in 0..REGISTERS {
+                let y = y_at(c, s);
+                for i in 0..ROWS {
                     sums[c][i] = x[i].mul_add(y, sums[c][i]);
                 }
             }
         } else {
-            let y: [Vector<T, S>; COLUMNS] = core::array::from_fn(
+            let y: [Vector<T, S>; REGISTERS] = core::array::from_fn(
                 #[inline(always)]
-                |c| Vector::join(simd, [y[c]; SHARE], s),
+                |c| y_at(c, s),
             );
-            for i in 0..REGISTERS {
+            for i in 0..ROWS {
                 let x = Vector::join(simd, x[i], s);
-                for c in 0..COLUMNS {
+                for c in 0..REGISTERS {
                     sums[c][i] = x.mul_add(y[c], sums[c][i]);
                 }
             }

@@ -58,7 +58,7 @@ fn outer<T: Lanes, S: Simd>(simd: S, product: &mut Outer<'_, T>) {
         }
         macro_rules! tiles {
             ($most:literal, $($n:literal)*) => {
-                for_columns!(columns, $most, $($n)*, |first, COLUMNS| {
+                for_columns!(columns, $most, 1, $($n)*, |first, COLUMNS| {
                     let dst = dst.as_mut().subcols_mut(first, COLUMNS);
                     let b = b.submatrix(start, first, end - start, COLUMNS);
                     outer_strips::<T, S, COLUMNS>(simd, dst, held, lines, b, &mut near.0, &mut ahead);

@@ -5,7 +5,7 @@
 //!
 //! - **dot**: the lines of A are its rows. A tile of rows × columns of the result is that many sums of products of two
 //!   registers; at the end each sum is one over its lanes, a register of rows at a time. Where rows are short, two
-//!   share a register, half of it each: the sums over the lanes have a step less.
+//!   columns share a register, half of it each, or two rows do: the sums over the lanes have a step less.
 //! - **outer**: the lines of A are its columns. A tile of registers × columns of the result adds up line after line, each
 //!   times one number of B.
 //!

@@ -1,4 +1,4 @@
-//! Sums over the lanes of registers, several at once; and registers that several rows share.
+//! Sums over the lanes of registers, several at once; and registers that several rows or columns share.
 
 use crate::kernel::lanes::{Lanes, MAX_LANES, Vector};
 use pulp::Simd;
@@ -134,7 +134,7 @@ impl<T: Lanes, S: Simd> Vector<T, S> {
     }
 }
 
-/// The instructions for it: of lanes taken one by one, compilers make more of them than one, or none.
+/// The instructions for it. Of lanes taken one by one the compiler makes several shuffles for one, here and there a dozen.
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use crate::kernel::lanes::Lanes;

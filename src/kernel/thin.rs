@@ -58,14 +58,15 @@ impl<'a, T: Lanes> Thin<'a, T> {
 
 /// Whether a tile asks for what is read next within its loop, and not before it: where a step of the loop is long enough.
 const fn asks_along<S: Simd>(share: usize) -> bool {
-    S::REGISTER_COUNT >= 32 && share == 1
+    has_many_registers::<S>() && share == 1
+}
+
+const fn has_many_registers<S: Simd>() -> bool {
+    S::REGISTER_COUNT >= 32
 }
 
 /// Lines of a streamed A that are worked on together: it fetches the next ones meanwhile.
 const STREAMED_LINES: usize = 32;
-
-/// Most columns of a tile of either kind.
-const MOST_COLUMNS: usize = 12;
 
 /// Runs `$tile` on the columns in tiles of a constant number of them, a multiple of `$by` but for the last, and else as equal
 /// as possible.

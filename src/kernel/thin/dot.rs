@@ -1,6 +1,6 @@
 //! Sums of products, lanes along the rows of A.
 
-use super::{STREAMED_LINES, asks_along, for_columns};
+use super::{STREAMED_LINES, asks_along, for_columns, has_many_registers};
 use crate::gemm::Destination;
 use crate::kernel::ahead::{Ahead, Span};
 use crate::kernel::lanes::{Aligned, Lanes, MAX_LANES, Mask, Vector};
@@ -30,7 +30,7 @@ impl<T: Lanes> WithSimd for &mut Dot<'_, T> {
 /// Longest stretch of a line that is worked on at once: with a tile's columns it fits the first cache, but for tiles of many
 /// registers, which use each number so often that it may come from the second.
 const fn stretch_bytes<S: Simd>() -> usize {
-    if S::REGISTER_COUNT >= 32 { 8 << 10 } else { 4 << 10 }
+    if has_many_registers::<S>() { 8 << 10 } else { 4 << 10 }
 }
 
 #[inline(always)]
@@ -89,7 +89,7 @@ fn dot<T: Lanes, S: Simd>(simd: S, product: &mut Dot<'_, T>) {
             };
         }
         // As many sums as there are registers for, beside a row's and a column's.
-        match (S::REGISTER_COUNT >= 32, is_short) {
+        match (has_many_registers::<S>(), is_short) {
             (true, true) => tiles!(Shape::shared::<6>, 2, 12, 2, 1 2 3 4 5 6 7 8 9 10 11 12),
             (true, false) => tiles!(Shape::tall, 1, 5, 1, 1 2 3 4 5),
             (false, true) => tiles!(Shape::shared::<2>, 2, 6, 1, 1 2 3 4 5 6),

@@ -1,6 +1,6 @@
 //! Outer products, lanes along the columns of A.
 
-use super::{MOST_COLUMNS, STREAMED_LINES, asks_along, for_columns};
+use super::{STREAMED_LINES, asks_along, for_columns, has_many_registers};
 use crate::gemm::Destination;
 use crate::kernel::ahead::{Ahead, Span};
 use crate::kernel::lanes::{Aligned, Lanes, Vector};
@@ -26,24 +26,44 @@ impl<T: Lanes> WithSimd for &mut Outer<'_, T> {
     }
 }
 
-/// Lines that are worked on together.
-const LINES: usize = 64;
+/// Most lines that are worked on together: a number of the result is a sum of sums of so many products. Longer ones would round
+/// more, shorter ones go to the result and back more often.
+const fn most_lines<S: Simd>() -> usize {
+    if has_many_registers::<S>() { 2 * NEAR_LINES } else { NEAR_LINES }
+}
+
+/// Lines that are worked on together where the numbers of B are copied.
+const NEAR_LINES: usize = 64;
+
+/// Most columns of a tile: as many sums as there are registers for, beside a line's and a column's, and not many more addresses
+/// than that.
+const fn most_columns<S: Simd>() -> usize {
+    if has_many_registers::<S>() { MANY_COLUMNS } else { FEW_COLUMNS }
+}
+
+const MANY_COLUMNS: usize = 10;
+const FEW_COLUMNS: usize = 6;
 
 #[inline(always)]
 fn outer<T: Lanes, S: Simd>(simd: S, product: &mut Outer<'_, T>) {
     let &mut Outer { ref mut dst, mut held, a, b, is_streamed, next } = product;
     let (depth, columns) = (a.ncols(), dst.ncols());
-    let together = if is_streamed { STREAMED_LINES } else { LINES };
-    // As many sums as there are registers for, beside a line's.
-    let has_many_registers = S::REGISTER_COUNT >= 32;
+    let together = if is_streamed { STREAMED_LINES } else { most_lines::<S>() };
     // Tiles that each line is in.
-    let tiles = columns.div_ceil(if has_many_registers { MOST_COLUMNS } else { MOST_COLUMNS / 2 })
+    let tiles = columns.div_ceil(most_columns::<S>())
         * dst
             .nrows()
             .div_ceil(strip_registers::<T, S>(dst.nrows(), dst.nrows(), columns) * Vector::<T, S>::COUNT);
     let mut ahead = Ahead::new(if is_streamed { Span::NOTHING } else { next }, depth * tiles);
-    // The numbers of B, at distances that the compiler knows: one address is enough for all.
-    let mut near = Aligned([[T::ZERO; LINES]; MOST_COLUMNS]);
+    // Where registers are few, so are those for addresses: the numbers of B at distances that the compiler knows, so that one
+    // address is enough for all.
+    let mut copies;
+    let near: &mut [[T; NEAR_LINES]] = if has_many_registers::<S>() {
+        &mut []
+    } else {
+        copies = Aligned([[T::ZERO; NEAR_LINES]; FEW_COLUMNS]);
+        &mut copies.0
+    };
     let mut start = 0;
     while start < depth {
         let end = depth.min(start + together);
@@ -57,18 +77,18 @@ fn outer<T: Lanes, S: Simd>(simd: S, product: &mut Outer<'_, T>) {
             ahead = Ahead::new(soon, (end - start) * tiles);
         }
         macro_rules! tiles {
-            ($most:literal, $($n:literal)*) => {
+            ($most:ident, $($n:literal)*) => {
                 for_columns!(columns, $most, 1, $($n)*, |first, COLUMNS| {
                     let dst = dst.as_mut().subcols_mut(first, COLUMNS);
                     let b = b.submatrix(start, first, end - start, COLUMNS);
-                    outer_strips::<T, S, COLUMNS>(simd, dst, held, lines, b, &mut near.0, &mut ahead);
+                    outer_strips::<T, S, COLUMNS>(simd, dst, held, lines, b, near, &mut ahead);
                 })
             };
         }
-        if has_many_registers {
-            tiles!(12, 1 2 3 4 5 6 7 8 9 10 11 12);
+        if has_many_registers::<S>() {
+            tiles!(MANY_COLUMNS, 1 2 3 4 5 6 7 8 9 10);
         } else {
-            tiles!(6, 1 2 3 4 5 6);
+            tiles!(FEW_COLUMNS, 1 2 3 4 5 6);
         }
         held = Destination::Add;
         start = end;
@@ -79,36 +99,72 @@ fn outer<T: Lanes, S: Simd>(simd: S, product: &mut Outer<'_, T>) {
 #[inline(never)]
 fn outer_strips<T: Lanes, S: Simd, const COLUMNS: usize>(
     simd: S,
-    mut dst: LinesMut<'_, T>,
+    dst: LinesMut<'_, T>,
     held: Destination,
     lines: Lines<'_, T>,
     columns: Lines<'_, T>,
-    near: &mut [[T; LINES]; MOST_COLUMNS],
+    near: &mut [[T; NEAR_LINES]],
     ahead: &mut Ahead,
 ) {
     simd.vectorize(
         #[inline(always)]
         move || {
-            let Some(y) = near.first_chunk_mut::<COLUMNS>() else { return };
-            for c in 0..COLUMNS {
-                Vector::<T, S>::copy(simd, columns.col(c).as_slice(), &mut y[c]);
-            }
-            let rows = dst.nrows();
-            let mut done = 0;
-            while done < rows {
-                let registers = strip_registers::<T, S>(rows, rows - done, COLUMNS);
-                let width = registers * Vector::<T, S>::COUNT;
-                let strip = Strip { lines, from: done.min(rows - width), done, held };
-                let dst = dst.as_mut();
-                match registers {
-                    4 if COLUMNS <= 3 => outer_tile::<T, S, 4, COLUMNS>(simd, dst, strip, y, ahead),
-                    2 => outer_tile::<T, S, 2, COLUMNS>(simd, dst, strip, y, ahead),
-                    _ => outer_tile::<T, S, 1, COLUMNS>(simd, dst, strip, y, ahead),
+            if has_many_registers::<S>() {
+                let y: [&[T]; COLUMNS] = core::array::from_fn(
+                    #[inline(always)]
+                    |c| &columns.col(c).as_slice()[..lines.ncols()],
+                );
+                outer_tiles::<T, S, COLUMNS>(
+                    simd,
+                    dst,
+                    held,
+                    lines,
+                    #[inline(always)]
+                    |c, t| y[c][t],
+                    ahead,
+                );
+            } else if let Some(near) = near.first_chunk_mut::<COLUMNS>() {
+                for c in 0..COLUMNS {
+                    Vector::<T, S>::copy(simd, columns.col(c).as_slice(), &mut near[c]);
                 }
-                done = strip.from + width;
+                outer_tiles::<T, S, COLUMNS>(
+                    simd,
+                    dst,
+                    held,
+                    lines.subcols(0, lines.ncols().min(NEAR_LINES)),
+                    #[inline(always)]
+                    |c, t| near[c][t],
+                    ahead,
+                );
             }
         },
     );
+}
+
+/// `y` is the number of B for a column and a line.
+#[inline(always)]
+fn outer_tiles<T: Lanes, S: Simd, const COLUMNS: usize>(
+    simd: S,
+    mut dst: LinesMut<'_, T>,
+    held: Destination,
+    lines: Lines<'_, T>,
+    y: impl Fn(usize, usize) -> T,
+    ahead: &mut Ahead,
+) {
+    let rows = dst.nrows();
+    let mut done = 0;
+    while done < rows {
+        let registers = strip_registers::<T, S>(rows, rows - done, COLUMNS);
+        let width = registers * Vector::<T, S>::COUNT;
+        let strip = Strip { lines, from: done.min(rows - width), done, held };
+        let dst = dst.as_mut();
+        match registers {
+            4 if COLUMNS <= 3 => outer_tile::<T, S, 4, COLUMNS>(simd, dst, strip, &y, ahead),
+            2 => outer_tile::<T, S, 2, COLUMNS>(simd, dst, strip, &y, ahead),
+            _ => outer_tile::<T, S, 1, COLUMNS>(simd, dst, strip, &y, ahead),
+        }
+        done = strip.from + width;
+    }
 }
 
 /// Registers of a strip: as many sums as there are registers for, beside a line's, and enough that none waits for itself.
@@ -139,18 +195,17 @@ fn outer_tile<T: Lanes, S: Simd, const REGISTERS: usize, const COLUMNS: usize>(
     simd: S,
     mut dst: LinesMut<'_, T>,
     strip: Strip<'_, T>,
-    y: &[[T; LINES]; COLUMNS],
+    y: &impl Fn(usize, usize) -> T,
     ahead: &mut Ahead,
 ) {
     let Strip { lines, from, done, held } = strip;
     let lanes = Vector::<T, S>::COUNT;
     let width = REGISTERS * lanes;
     let mut acc = [[Vector::splat(simd, T::ZERO); COLUMNS]; REGISTERS];
-    let count = lines.ncols().min(LINES);
     if !asks_along::<S>(1) {
-        ahead.step(count);
+        ahead.step(lines.ncols());
     }
-    for (t, line) in lines.subrows(from, width).subcols(0, count).col_iter().enumerate() {
+    for (t, line) in lines.subrows(from, width).col_iter().enumerate() {
         if asks_along::<S>(1) {
             ahead.step(1);
         }
@@ -160,7 +215,7 @@ fn outer_tile<T: Lanes, S: Simd, const REGISTERS: usize, const COLUMNS: usize>(
             |v| Vector::of(simd, [x[v]]),
         );
         for c in 0..COLUMNS {
-            let y = Vector::splat(simd, y[c][t]);
+            let y = Vector::splat(simd, y(c, t));
             for v in 0..REGISTERS {
                 acc[v][c] = x[v].mul_add(y, acc[v][c]);
             }

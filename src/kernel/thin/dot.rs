@@ -124,7 +124,7 @@ impl Shape {
     }
 }
 
-/// Of a row that is short, the most half registers.
+/// Halves of registers that a short row fills, at most.
 const SHORT: usize = 32;
 
 /// Groups of as many rows as a register has lanes, or as a tile has.

@@ -28,9 +28,10 @@ impl<T: Lanes> WithSimd for &mut Dot<'_, T> {
 }
 
 /// Longest stretch of a line that is worked on at once: with a tile's columns it fits the first cache, but for tiles of many
-/// registers, which use each number so often that it may come from the second.
-const fn stretch_bytes<S: Simd>() -> usize {
-    if has_many_registers::<S>() { 8 << 10 } else { 4 << 10 }
+/// registers, which use each number so often that it may come from the second. Not so if the lines do not follow each other in
+/// memory, as those of a column-major X: then it comes late.
+const fn stretch_bytes<S: Simd>(follow: bool) -> usize {
+    if has_many_registers::<S>() && follow { 8 << 10 } else { 4 << 10 }
 }
 
 #[inline(always)]
@@ -39,7 +40,8 @@ fn dot<T: Lanes, S: Simd>(simd: S, product: &mut Dot<'_, T>) {
     let (rows, columns, depth) = (dst.nrows(), dst.ncols(), a.nrows());
     let lanes = Vector::<T, S>::COUNT;
     let is_short = lanes >= 8 && depth <= SHORT * lanes / 2;
-    let stretches = depth.div_ceil(stretch_bytes::<S>() / size_of::<T>());
+    let follow = a.col_stride().unsigned_abs() <= 2 * depth;
+    let stretches = depth.div_ceil(stretch_bytes::<S>(follow) / size_of::<T>());
     let bound = |stretch: usize| {
         if stretch == stretches { depth } else { depth * stretch / stretches / MAX_LANES * MAX_LANES }
     };

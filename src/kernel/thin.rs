@@ -61,6 +61,7 @@ const fn asks_along<S: Simd>(share: usize) -> bool {
     has_many_registers::<S>() && share == 1
 }
 
+/// As AVX-512 has: a tile may be as large as its addresses allow.
 const fn has_many_registers<S: Simd>() -> bool {
     S::REGISTER_COUNT >= 32
 }

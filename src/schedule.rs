@@ -4,7 +4,7 @@
 //! the result do not either. There are two ways to use threads:
 //!
 //! - **Groups.** The blocks are dealt to groups of neighbours, each with a partial gradient of its own. Every thread takes
-//!   the next group until there is none left. At the end the partials are added in their order.
+//!   the next few groups until there is none left. At the end the partials are added in their order.
 //! - **Pieces.** Where K·n is so large that partial gradients would cost more than they bring, there is one group; its
 //!   blocks run in order, and the threads split each product of a block into pieces of its result, and its softmax into
 //!   pieces of its samples.
@@ -38,6 +38,9 @@ const GROUP_WORK: usize = 1 << 19;
 
 /// Most partial gradients: enough to keep 64 threads busy, and cheap to add up.
 const MAX_GROUPS: usize = 64;
+
+/// Blocks of a group from which on one more or less does not matter.
+const MANY_BLOCKS: usize = 8;
 
 /// Features that need not be asked for early: doing so took a twentieth of the time of 1797×64×10.
 const CACHED_BYTES: usize = 1 << 20;
@@ -106,6 +109,7 @@ pub(crate) struct Shape {
 pub(crate) struct Plan {
     shape: Shape,
     rows: usize,
+    blocks: usize,
     groups: usize,
     layout: Layout,
     in_pieces: bool,
@@ -165,15 +169,19 @@ impl Plan {
         // Whole registers, as many as come nearest: where rows are long, 16 samples less would be half of them.
         let most = if tall { MOST_TALL } else { MOST_ROWS };
         let rows = ((budget / row_bytes).min(most) + MAX_LANES / 2) / MAX_LANES * MAX_LANES;
-        let rows = rows.max(MAX_LANES).min(samples.div_ceil(groups)).max(1);
-        // Blocks of the same size, but for the last, and as many in each group as whole registers allow.
-        let blocks = samples.div_ceil(rows).next_multiple_of(groups).max(1);
-        let rows = samples.div_ceil(blocks).next_multiple_of(MAX_LANES).clamp(1, rows);
+        let mut blocks = samples.div_ceil(rows.max(MAX_LANES));
+        // As many in each group, where one more would count.
+        if blocks < MANY_BLOCKS * groups {
+            blocks = blocks.next_multiple_of(groups);
+        }
+        let registers = samples.div_ceil(MAX_LANES);
+        let blocks = blocks.min(registers);
+        let rows = (registers.div_ceil(blocks.max(1)) * MAX_LANES).min(samples).max(1);
         let class_major =
             classes <= FEW_CLASSES || (!is_sparse && rows >= MANY_SAMPLES && classes < MOST_CLASS_MAJOR);
         let layout = if class_major { Layout::ClassMajor } else { Layout::SampleMajor };
-        let groups = groups.min(samples.div_ceil(rows)).max(1);
-        Self { shape, rows, groups, layout, in_pieces, partials: false }
+        let groups = groups.min(blocks).max(1);
+        Self { shape, rows, blocks, groups, layout, in_pieces, partials: false }
     }
 
     /// Whether there is anything for a second thread to do.
@@ -203,24 +211,25 @@ impl Plan {
         self.shape.storage == Storage::ColumnMajor && self.shape.features > FEW_PAGES && !self.fits_cache()
     }
 
-    /// Samples in a block; the last may have fewer.
+    /// Samples in a block, at most.
     pub(crate) fn rows(&self) -> usize {
         self.rows
     }
 
     pub(crate) fn blocks(&self) -> usize {
-        self.shape.samples.div_ceil(self.rows)
+        self.blocks
     }
 
     /// The blocks of some neighbouring groups.
     pub(crate) fn blocks_of(&self, groups: Range<usize>) -> Range<usize> {
-        let bound = |group: usize| group * self.blocks() / self.groups;
-        bound(groups.start)..bound(groups.end)
+        shared_out(self.blocks, self.groups, groups)
     }
 
-    /// The samples of some neighbouring blocks.
+    /// The samples of some neighbouring blocks, which have as many registers of them each, or one less.
     pub(crate) fn samples_of(&self, blocks: Range<usize>) -> Range<usize> {
-        (blocks.start * self.rows).min(self.shape.samples)..(blocks.end * self.rows).min(self.shape.samples)
+        let samples = self.shape.samples;
+        let registers = shared_out(samples.div_ceil(MAX_LANES), self.blocks, blocks);
+        (registers.start * MAX_LANES).min(samples)..(registers.end * MAX_LANES).min(samples)
     }
 
     /// With partial gradients, if there are several groups, or if the gradient itself does not lie as the products like
@@ -413,14 +422,22 @@ impl<T: Send> Run<'_, T> {
             let all = || work(self.plan.blocks_of(0..1), out, &mut locked(&self.slots[0]));
             return if self.plan.in_pieces { self.parallelism.enter(all) } else { all() };
         }
-        let queue = Mutex::new(Queue { next: 0, out: Some(out) });
-        let take_all = |id: usize| {
+        let queue = Mutex::new(Some(Groups { plan: &self.plan, range: 0..self.plan.groups, out }));
+        let threads = self.slots.len().min(self.plan.groups);
+        // One group after the other.
+        let worker = |id: usize| {
+            let (plan, queue) = (&self.plan, &queue);
             let mut scratch = locked(&self.slots[id]);
-            while let Some((blocks, out)) = self.take(&queue) {
-                work(blocks, out, &mut scratch);
+            let mut run = None;
+            move || {
+                let Some(groups) = run.take().or_else(|| take_run(queue, threads)) else { return false };
+                let (group, rest) = groups.split(1);
+                work(plan.blocks_of(group.range), group.out, &mut scratch);
+                run = (!rest.range.is_empty()).then_some(rest);
+                true
             }
         };
-        self.parallelism.share(self.slots.len().min(self.plan.groups), &take_all);
+        self.parallelism.share(threads, &worker);
     }
 
     /// Every block once: its samples, its part of `out`, and scratch.
@@ -438,26 +455,43 @@ impl<T: Send> Run<'_, T> {
             }
         });
     }
+}
 
-    /// The next group's blocks and its part of what is written.
-    fn take<O: Split>(&self, queue: &Mutex<Queue<O>>) -> Option<(Range<usize>, O)> {
-        let mut queue = locked(queue);
-        let group = queue.next;
-        if group == self.plan.groups {
-            return None;
-        }
-        let blocks = self.plan.blocks_of(group..group + 1);
-        let samples = self.plan.samples_of(blocks.clone()).len();
-        let (own, others) = queue.out.take()?.split(Cut { groups: 1, blocks: blocks.len(), samples });
-        *queue = Queue { next: group + 1, out: Some(others) };
-        Some((blocks, own))
+/// Neighbouring groups, and what they write.
+struct Groups<'a, O> {
+    plan: &'a Plan,
+    range: Range<usize>,
+    out: O,
+}
+
+impl<O: Split> Groups<'_, O> {
+    /// The first of them, and the rest.
+    fn split(self, count: usize) -> (Self, Self) {
+        let Self { plan, range, out } = self;
+        let middle = range.start + count;
+        let blocks = plan.blocks_of(range.start..middle);
+        let samples = plan.samples_of(blocks.clone()).len();
+        let (a, b) = out.split(Cut { groups: count, blocks: blocks.len(), samples });
+        (Self { plan, range: range.start..middle, out: a }, Self { plan, range: middle..range.end, out: b })
     }
 }
 
-/// The groups that nobody has taken yet, and what they write.
-struct Queue<O> {
-    next: usize,
-    out: Option<O>,
+/// Takes as many neighbours as leave every thread as much again: what a block fetches of the next one is then seldom for another
+/// thread, and in the end all threads have something left to do.
+fn take_run<'a, O: Split>(queue: &Mutex<Option<Groups<'a, O>>>, threads: usize) -> Option<Groups<'a, O>> {
+    let mut queue = locked(queue);
+    let groups = queue.take()?;
+    let count = (groups.range.len() / (2 * threads)).max(1);
+    let (run, rest) = groups.split(count);
+    *queue = (!rest.range.is_empty()).then_some(rest);
+    Some(run)
+}
+
+/// Of `total` things dealt evenly to `count` neighbours, those of some.
+fn shared_out(total: usize, count: usize, neighbours: Range<usize>) -> Range<usize> {
+    let count = count.max(1);
+    let bound = |i: usize| total / count * i + total % count * i / count;
+    bound(neighbours.start)..bound(neighbours.end)
 }
 
 fn locked<A>(mutex: &Mutex<A>) -> MutexGuard<'_, A> {

@@ -2,6 +2,7 @@
 
 use core::ops::Range;
 use core::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 /// Work that can be done in two halves.
 pub(crate) trait Halves: Send + Sized {
@@ -67,39 +68,64 @@ impl Parallelism {
         }
     }
 
-    /// Calls `work` with 0 here, and with 1, 2, … below `count` on other threads as these become free. Each call takes
-    /// of what is to do until nothing is left, so one that starts late is no loss: nobody waits for it to start, but
-    /// where the caller is no thread of the pool.
-    pub(super) fn share(self, count: usize, work: &(impl Fn(usize) + Sync)) {
+    /// Calls `worker` with 0 here, and with 1, 2, … below `count` on other threads as these become free, and each worker
+    /// until it finds nothing left to do. So one that starts late is no loss: nobody waits for it to start, but where the
+    /// caller is no thread of the pool.
+    pub(super) fn share<W: FnMut() -> bool>(self, count: usize, worker: &(impl Fn(usize) -> W + Sync)) {
         match self {
-            Self::Rayon if count > 1 && rayon::current_thread_index().is_some() => from_pool(0..count, work),
-            Self::Rayon if count > 1 => from_outside(count, work),
-            _ => work(0),
+            Self::Rayon if count > 1 && rayon::current_thread_index().is_some() => {
+                from_pool(0..count, worker)
+            }
+            Self::Rayon if count > 1 => from_outside(count, worker),
+            _ => finish(worker(0)),
         }
     }
 }
 
-fn from_pool(ids: Range<usize>, work: &(impl Fn(usize) + Sync)) {
+fn finish(mut worker: impl FnMut() -> bool) {
+    while worker() {}
+}
+
+fn from_pool<W: FnMut() -> bool>(ids: Range<usize>, worker: &(impl Fn(usize) -> W + Sync)) {
     if ids.len() == 1 {
-        return work(ids.start);
+        return finish(worker(ids.start));
     }
     // A job that no thread has come for is taken back by the one that offered it.
-    rayon::join(|| work(ids.start), || from_pool(ids.start + 1..ids.end, work));
+    rayon::join(|| finish(worker(ids.start)), || from_pool(ids.start + 1..ids.end, worker));
 }
 
-fn from_outside(count: usize, work: &(impl Fn(usize) + Sync)) {
-    /// Turns of the waiting loop, some 100 µs: longer than a thread takes to wake, so that the caller need not be woken.
+fn from_outside<W: FnMut() -> bool>(count: usize, worker: &(impl Fn(usize) -> W + Sync)) {
+    /// Longer than a thread takes to wake.
+    const PATIENCE: Duration = Duration::from_micros(60);
+    /// Turns of the waiting loop, some 100 µs: longer than that too, so that the caller need not be woken.
     const TURNS: usize = 1 << 8;
-    let pending = AtomicUsize::new(count - 1);
+    let (come, pending) = (AtomicUsize::new(0), AtomicUsize::new(0));
     rayon::in_place_scope(|scope| {
-        for id in 1..count {
-            let pending = &pending;
-            scope.spawn(move |_| {
-                work(id);
-                pending.fetch_sub(1, Ordering::Release);
-            });
+        let call = |helpers: usize| {
+            pending.fetch_add(helpers, Ordering::Relaxed);
+            for _ in 0..helpers {
+                let (come, pending) = (&come, &pending);
+                scope.spawn(move |_| {
+                    let id = 1 + come.fetch_add(1, Ordering::Relaxed);
+                    if id < count {
+                        finish(worker(id));
+                    }
+                    pending.fetch_sub(1, Ordering::Release);
+                });
+            }
+        };
+        call(count - 1);
+        let begin = Instant::now();
+        let mut is_patient = true;
+        let mut own = worker(0);
+        while own() {
+            // The pool wakes nobody while one of its threads is looking for work. But the caller is one thread more than the
+            // pool has, and that one may be waiting for the caller's processor, for milliseconds, while another is idle.
+            if is_patient && begin.elapsed() > PATIENCE {
+                is_patient = false;
+                call((count - 1).saturating_sub(come.load(Ordering::Relaxed)));
+            }
         }
-        work(0);
         let is_pending = |_: &usize| pending.load(Ordering::Acquire) > 0;
         (0..TURNS).take_while(is_pending).for_each(|_| std::thread::yield_now());
     });

@@ -3,6 +3,7 @@
 use crate::engine::Engine;
 use crate::problem::{Number, Problem, Request};
 use faer::{Mat, MatRef};
+use rayon::ThreadPoolBuilder;
 use softmax_regression::{Batch, Objective, Parallelism, Real, Workspace};
 use std::error::Error;
 use std::time::{Duration, Instant};
@@ -23,8 +24,16 @@ struct Ours<T> {
 }
 
 pub(crate) fn prepare(request: &Request) -> Result<Box<dyn Engine>, Box<dyn Error>> {
-    // One thread, one program: what a caller without rayon gets.
-    let parallelism = if request.threads == 1 { Parallelism::Serial } else { Parallelism::Rayon };
+    let parallelism = if request.threads == 1 {
+        // One thread, one program: what a caller without rayon gets.
+        Parallelism::Serial
+    } else {
+        // The caller is one of the threads, as in OpenMP.
+        if rayon::current_thread_index().is_none() {
+            ThreadPoolBuilder::new().num_threads(request.threads).use_current_thread().build_global()?;
+        }
+        Parallelism::Rayon
+    };
     let objective = Objective::default().parallelism(parallelism);
     Ok(if request.is_f64 {
         Box::new(Ours::<f64>::new(request, objective)?)

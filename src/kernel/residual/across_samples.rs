@@ -31,10 +31,11 @@ impl<T: Logarithm> Residual<'_, T> {
     pub(super) fn class_major<S: Simd>(&mut self, simd: S, groups: impl Groups<T>) {
         let lanes = Vector::<T, S>::COUNT;
         // The labels as numbers, in the place of their scores; of the padding, no class.
-        self.per_sample.label_score.fill(-T::ONE);
-        for (number, &label) in self.per_sample.label_score.iter_mut().zip(self.labels) {
+        let (numbers, padding) = self.per_sample.label_score.split_at_mut(self.labels.len());
+        for (number, &label) in numbers.iter_mut().zip(self.labels) {
             *number = T::from_f64(f64::from(label));
         }
+        padding.fill(-T::ONE);
         let samples = self.scores.samples.next_multiple_of(lanes);
         let asks = self.scores.classes > NEAR_CLASSES;
         let mut ahead = Ahead::new(self.next, samples / lanes);

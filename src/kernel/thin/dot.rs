@@ -129,6 +129,9 @@ impl Shape {
 /// Halves of registers that a short row fills, at most.
 const SHORT: usize = 32;
 
+/// The same of rows so short that a place for longer ones would take longer to clear than it is used.
+const FEW: usize = 16;
+
 /// Groups of as many rows as a register has lanes, or as a tile has.
 ///
 /// A function of its own, for each height and width of a tile, so that none keeps in registers what another needs.
@@ -164,13 +167,14 @@ fn dot_groups<
                     )
                 },
             );
-            let joined;
-            let y: [&[T]; REGISTERS] = if BY_COLUMNS {
-                joined = join_columns::<T, S, REGISTERS, SHARE>(simd, columns);
-                core::array::from_fn(
-                    #[inline(always)]
-                    |c| bytemuck::cast_slice(&joined.0[c]),
-                )
+            let zero = Vector::<T, S>::splat(simd, T::ZERO).register();
+            let (mut few, mut many);
+            let y: [&[T]; REGISTERS] = if BY_COLUMNS && lines.nrows() <= FEW * lanes / SHARE {
+                few = Aligned([[zero; FEW]; REGISTERS]);
+                join_columns::<T, S, REGISTERS, SHARE, FEW>(simd, columns, &mut few.0)
+            } else if BY_COLUMNS {
+                many = Aligned([[zero; SHORT]; REGISTERS]);
+                join_columns::<T, S, REGISTERS, SHARE, SHORT>(simd, columns, &mut many.0)
             } else {
                 core::array::from_fn(
                     #[inline(always)]
@@ -266,11 +270,11 @@ fn dot_groups<
 
 /// Of columns that share registers, register by register: the parts that they have whole.
 #[inline(always)]
-fn join_columns<T: Lanes, S: Simd, const REGISTERS: usize, const SHARE: usize>(
+fn join_columns<'a, T: Lanes, S: Simd, const REGISTERS: usize, const SHARE: usize, const MOST: usize>(
     simd: S,
     columns: [[&[T]; SHARE]; REGISTERS],
-) -> Aligned<[[T::Register<S>; SHORT]; REGISTERS]> {
-    let mut joined = Aligned([[Vector::splat(simd, T::ZERO).register(); SHORT]; REGISTERS]);
+    joined: &'a mut [[T::Register<S>; MOST]; REGISTERS],
+) -> [&'a [T]; REGISTERS] {
     for c in 0..REGISTERS {
         macro_rules! join {
             ($part:literal) => {{
@@ -278,7 +282,7 @@ fn join_columns<T: Lanes, S: Simd, const REGISTERS: usize, const SHARE: usize>(
                     #[inline(always)]
                     |part| columns[c][part].as_chunks::<$part>().0,
                 );
-                for (s, register) in joined.0[c].iter_mut().enumerate().take(parts[0].len()) {
+                for (s, register) in joined[c].iter_mut().enumerate().take(parts[0].len()) {
                     *register = Vector::<T, S>::join(simd, parts, s).register();
                 }
             }};
@@ -288,7 +292,10 @@ fn join_columns<T: Lanes, S: Simd, const REGISTERS: usize, const SHARE: usize>(
             _ => join!(4),
         }
     }
-    joined
+    core::array::from_fn(
+        #[inline(always)]
+        |c| bytemuck::cast_slice(&joined[c]),
+    )
 }
 
 /// Σ over the parts that lines have whole, of rows times columns, lane by lane. Of a register, SHARE rows or columns have a part

@@ -52,15 +52,13 @@ const PARTIALS_BYTES: usize = 512 << 10;
 /// it fits a second-level cache of 512 KiB.
 const BLOCK_BYTES: usize = 192 << 10;
 
-/// The same where X is column-major, so that the stretch of a column in a block is worth the page it is on.
-const COLUMN_MAJOR_BLOCK_BYTES: usize = 512 << 10;
+/// The same where X is column-major, so that the stretch of a column in a block is worth the page it is on. If a processor
+/// does not keep the addresses of so many pages, and classes are few, a block has a whole page of each column instead: each is
+/// then looked up once, though the block fits no second-level cache.
+const COLUMN_MAJOR_BLOCK_BYTES: usize = 320 << 10;
 
-/// The same where X is streamed: no part of the next block is in the cache then.
-const STREAMED_BLOCK_BYTES: usize = 1 << 20;
-
-/// Bytes of a stretch of a column below which it is not worth its page: then a block has a page of each column, though
-/// that fits no second-level cache.
-const LEAST_STRETCH_BYTES: usize = 768;
+/// The same where X is column-major and classes are not few.
+const COLUMN_MAJOR_MANY_CLASSES_BLOCK_BYTES: usize = 1 << 20;
 
 /// Columns up to which a processor keeps the addresses of their pages from one pass over a block to the next.
 const FEW_PAGES: usize = 256;
@@ -155,11 +153,9 @@ impl Plan {
         let row_bytes = per_row.saturating_mul(size).max(1);
         let budget = block_bytes.unwrap_or_else(|| match storage {
             _ if tall => TALL_BLOCK_BYTES,
-            Storage::ColumnMajor if classes <= THIN && features <= FEW_PAGES => COLUMN_MAJOR_BLOCK_BYTES,
-            Storage::ColumnMajor if STREAMED_BLOCK_BYTES / row_bytes < LEAST_STRETCH_BYTES / size => {
-                row_bytes.saturating_mul(PAGE / size)
-            }
-            Storage::ColumnMajor => STREAMED_BLOCK_BYTES,
+            Storage::ColumnMajor if classes > THIN => COLUMN_MAJOR_MANY_CLASSES_BLOCK_BYTES,
+            Storage::ColumnMajor if features > FEW_PAGES => row_bytes.saturating_mul(PAGE / size),
+            Storage::ColumnMajor => COLUMN_MAJOR_BLOCK_BYTES,
             // faer brings both factors into an order of its own, which few samples are not worth.
             Storage::RowMajor if classes > THIN => {
                 row_bytes.saturating_mul(MANY_SAMPLES).clamp(BLOCK_BYTES, TALL_BLOCK_BYTES)

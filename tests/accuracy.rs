@@ -171,6 +171,24 @@ fn f64_within_the_bound() {
     accuracy::<f64>("f64");
 }
 
+/// Terms that are no normal numbers, each rounded by itself, whose sum is one. In `f64` even a thousand such roundings are
+/// within the bound, and the truth would underflow too.
+#[test]
+fn many_small_terms_of_f32() {
+    let mut worst = Worst::default();
+    for level in SimdLevel::available() {
+        // Samples enough for lanes to run across them, and not enough.
+        for (m, k) in [(64, 1000), (4, 1000), (4, 250)] {
+            for share in [0.5, 0.9, 0.99] {
+                let gap = share * f64::from(k).ln() - f32::SMALLEST.ln();
+                let scores = Mat::from_fn(m, k as usize, |i, j| if j == i { gap as f32 } else { 0.0 });
+                let top: Vec<usize> = (0..m).collect();
+                check(level, &scores, &top, &mut worst);
+            }
+        }
+    }
+}
+
 #[test]
 fn the_confident_sample_of_the_contract() {
     let mut scores = Mat::from_fn(1, 3, |_, j| if j == 0 { 40.0_f64 } else { 0.0 });

@@ -18,7 +18,7 @@
 //!   2ⁿ⁺ʰ, always normal, and then by the constant 2⁻ʰ: one correct rounding, into the subnormal numbers too. Where no
 //!   lane at hand has such a result, 2ⁿ alone gives the same bits.
 
-use super::lanes::{Lanes, Vector};
+use super::lanes::{Lanes, Mask, Vector};
 use super::reduce::Elementwise;
 use pulp::{Simd, bytemuck};
 
@@ -47,6 +47,10 @@ pub trait Exponential: Lanes {
     const NORMAL: [Self; 2];
     /// exp of all below rounds to 0.
     const LOWEST: Self;
+    /// exp of all below is nothing in a sum that is a normal number. Above, 2ʰ times exp is one, for arguments ≤ 0.
+    const NEGLIGIBLE: Self;
+    /// What as many terms lose as there may be is nothing in a sum as large as this.
+    const SMALL_SUM: Self;
     /// exp of this and of all above overflows.
     const HIGHEST: Self;
 
@@ -77,7 +81,7 @@ pub(crate) fn exp<T: Exponential, S: Simd, const N: usize>(x: Vector<T, S, N>) -
     let negative = x.less(x.constant(T::ZERO));
     let h = x.constant(T::DOWN).or_else(negative, x.constant(T::UP));
     let scale = x.constant(T::SCALE_DOWN).or_else(negative, x.constant(T::SCALE_UP));
-    shifted_exp(x, x.constant(T::ROUND) + h, scale)
+    scaled_exp(x, x.constant(T::ROUND) + h, x.less(x.constant(T::LOWEST))) * scale
 }
 
 /// exp(x) for x ≤ 0 or NaN: what is left of [`exp`] when the scores are shifted by their maximum. Same bits.
@@ -85,33 +89,59 @@ pub(crate) fn exp<T: Exponential, S: Simd, const N: usize>(x: Vector<T, S, N>) -
 pub(crate) fn exp_nonpositive<T: Exponential, S: Simd, const N: usize>(
     x: Vector<T, S, N>,
 ) -> Vector<T, S, N> {
+    exp_term(x, &mut x.constant(T::ZERO))
+}
+
+/// The same of a term of a sum. To `lost` goes 2ʰ times what a result that is no normal number was rounded by.
+#[inline(always)]
+pub(crate) fn exp_term<T: Exponential, S: Simd, const N: usize>(
+    x: Vector<T, S, N>,
+    lost: &mut Vector<T, S, N>,
+) -> Vector<T, S, N> {
     if !x.less(x.constant(T::NORMAL[0])).any(x.simd) {
         return normal_exp(x);
     }
-    shifted_exp(x, x.constant(T::ROUND + T::DOWN), x.constant(T::SCALE_DOWN))
+    let scaled = scaled_exp(x, x.constant(T::ROUND + T::DOWN), x.less(x.constant(T::NEGLIGIBLE)));
+    let zero = x.constant(T::ZERO);
+    let e = zero.or_else(x.less(x.constant(T::LOWEST)), scaled) * x.constant(T::SCALE_DOWN);
+    *lost = *lost + (scaled - e * x.constant(T::ONE / T::SCALE_DOWN));
+    e
 }
 
-/// exp(x) for x between the NORMAL, or NaN: with the bits of [`shifted_exp`], in fewer operations.
+/// A sum of [`exp_term`]s with what they lost, where that counts: some hundred numbers that are not normal ones add up to
+/// one that is, and of that it would be many ulp.
+#[inline(always)]
+pub(crate) fn restored<T: Exponential, S: Simd, const N: usize>(
+    sum: Vector<T, S, N>,
+    lost: Vector<T, S, N>,
+) -> Vector<T, S, N> {
+    let is_small = sum.less(sum.constant(T::SMALL_SUM));
+    if !is_small.any(sum.simd) {
+        return sum;
+    }
+    lost.or_else(is_small, lost.constant(T::ZERO)).mul_add(lost.constant(T::SCALE_DOWN), sum)
+}
+
+/// exp(x) for x between the NORMAL, or NaN: the same bits in fewer operations.
 #[inline(always)]
 fn normal_exp<T: Exponential, S: Simd, const N: usize>(x: Vector<T, S, N>) -> Vector<T, S, N> {
     let (p, power) = factors(x, x.constant(T::ROUND));
     p * power
 }
 
-/// exp(x), for `round` = ROUND + h, `scale` = 2⁻ʰ and 2ⁿ⁺ʰ a normal number.
+/// 2ʰ·exp(x), for `round` = ROUND + h and 2ⁿ⁺ʰ a normal number; but 0 where `is_zero`.
 ///
-/// Where it rounds to 0 it is computed of 0 and 0 put in its place: a processor that sees a product underflow starts a
-/// program of its own, which takes a hundred times as long.
+/// There it is computed of 0 and 0 put in its place: a processor that sees a product underflow starts a program of its
+/// own, which takes a hundred times as long.
 #[inline(always)]
-fn shifted_exp<T: Exponential, S: Simd, const N: usize>(
+fn scaled_exp<T: Exponential, S: Simd, const N: usize>(
     x: Vector<T, S, N>,
     round: Vector<T, S, N>,
-    scale: Vector<T, S, N>,
+    is_zero: Mask<T, S, N>,
 ) -> Vector<T, S, N> {
     let zero = x.constant(T::ZERO);
-    let is_zero = x.less(x.constant(T::LOWEST));
     let (p, power) = factors(zero.or_else(is_zero, x), round);
-    zero.or_else(is_zero, p * power * scale)
+    zero.or_else(is_zero, p * power)
 }
 
 /// eʳ and 2ⁿ⁺ʰ, for `round` = ROUND + h.
@@ -153,6 +183,8 @@ impl Exponential for f32 {
     const SCALE_UP: Self = f32::from_bits((127 + 64) << 23);
     const NORMAL: [Self; 2] = [-87.0, 88.0];
     const LOWEST: Self = -104.0;
+    const NEGLIGIBLE: Self = -128.0;
+    const SMALL_SUM: Self = f32::from_bits((127 - 100) << 23);
     const HIGHEST: Self = 89.0;
 
     #[inline(always)]
@@ -185,6 +217,8 @@ impl Exponential for f64 {
     const SCALE_UP: Self = f64::from_bits((1023 + 512) << 52);
     const NORMAL: [Self; 2] = [-708.0, 709.0];
     const LOWEST: Self = -746.0;
+    const NEGLIGIBLE: Self = -800.0;
+    const SMALL_SUM: Self = f64::from_bits((1023 - 960) << 52);
     const HIGHEST: Self = 710.0;
 
     #[inline(always)]

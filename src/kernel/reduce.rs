@@ -1,6 +1,6 @@
 //! Reductions over one row of scores: maximum, and sum of exponentials.
 
-use super::exp::{Exponential, exp_nonpositive};
+use super::exp::{Exponential, exp_term, restored};
 use super::lanes::{Lanes, UNROLL, Vector};
 use crate::gemm::Destination;
 use faer::{MatMut, MatRef};
@@ -90,57 +90,91 @@ pub(crate) fn has_nan<T: Lanes, S: Simd>(simd: S, row: &[T]) -> bool {
     witness.lanes().iter().chain(tail).any(|x| x.to_f64().is_nan())
 }
 
-/// exp(xⱼ − top) of some registers.
-#[inline(always)]
-fn exp_of<T: Exponential, S: Simd, const N: usize>(
-    x: [T::Register<S>; N],
+/// Σ exp(xⱼ − top) over a row, for top its maximum, or NaN.
+struct ExpSum<T: Lanes, S: Simd> {
     top: Vector<T, S>,
-) -> Vector<T, S, N> {
-    exp_nonpositive(Vector::of(top.simd, x) - Vector::repeat(top))
+    sum: CompensatedSum<T, S>,
+    /// See [`exp_term`].
+    lost: Vector<T, S>,
+    lost_of_many: Vector<T, S, UNROLL>,
+}
+
+impl<T: Exponential, S: Simd> ExpSum<T, S> {
+    #[inline(always)]
+    fn new(simd: S, top: T) -> Self {
+        let zero = Vector::splat(simd, T::ZERO);
+        Self {
+            top: Vector::splat(simd, top),
+            sum: CompensatedSum::new(simd),
+            lost: zero,
+            lost_of_many: Vector::repeat(zero),
+        }
+    }
+
+    /// The terms of some registers, counted in.
+    #[inline(always)]
+    fn add_many(&mut self, x: [T::Register<S>; UNROLL]) -> Vector<T, S, UNROLL> {
+        let e = exp_term(Vector::of(self.top.simd, x) - Vector::repeat(self.top), &mut self.lost_of_many);
+        self.sum.add_all(e);
+        e
+    }
+
+    /// The terms of one, counted in.
+    #[inline(always)]
+    fn add(&mut self, x: Vector<T, S>) -> Vector<T, S> {
+        let e = exp_term(x - self.top, &mut self.lost);
+        self.sum.add(e);
+        e
+    }
+
+    #[inline(always)]
+    fn sum(&self) -> T {
+        let mut lost = self.lost;
+        for i in 0..UNROLL {
+            lost = lost + self.lost_of_many.part(i);
+        }
+        let [sum, lost] = [self.sum.sum.sum(), lost.sum()].map(
+            #[inline(always)]
+            |x| self.top.constant(x),
+        );
+        restored(sum, lost).first()
+    }
 }
 
 /// Σ exp(xⱼ − top), for top the maximum (or NaN).
 #[inline(always)]
 pub(crate) fn exp_sum<T: Exponential, S: Simd>(simd: S, row: &[T], top: T) -> T {
-    let top = Vector::splat(simd, top);
-    let mut sum = CompensatedSum::new(simd);
+    let mut sum = ExpSum::new(simd, top);
     let (body, tail) = T::split::<S>(row);
     let (many, rest) = body.as_chunks::<UNROLL>();
     for &x in many {
-        sum.add_all(exp_of(x, top));
+        sum.add_many(x);
     }
     for &x in rest {
-        sum.add(exp_of([x], top));
+        sum.add(Vector::of(simd, [x]));
     }
     if !tail.is_empty() {
-        sum.add(exp_of([Vector::load_or(simd, tail, T::NEG_INFINITY).register()], top));
+        sum.add(Vector::load_or(simd, tail, T::NEG_INFINITY));
     }
-    sum.sum.sum()
+    sum.sum()
 }
 
 /// As [`exp_sum`], and xⱼ becomes exp(xⱼ − top).
 #[inline(always)]
 pub(crate) fn exp_and_sum<T: Exponential, S: Simd>(simd: S, row: &mut [T], top: T) -> T {
-    let top = Vector::splat(simd, top);
-    let mut sum = CompensatedSum::new(simd);
+    let mut sum = ExpSum::new(simd, top);
     let (body, tail) = T::split_mut::<S>(row);
     let (many, rest) = body.as_chunks_mut::<UNROLL>();
     for x in many {
-        let e = exp_of(*x, top);
-        *x = e.registers;
-        sum.add_all(e);
+        *x = sum.add_many(*x).registers;
     }
     for x in rest {
-        let e = exp_of([*x], top);
-        *x = e.register();
-        sum.add(e);
+        *x = sum.add(Vector::of(simd, [*x])).register();
     }
     if !tail.is_empty() {
-        let e = exp_of([Vector::load_or(simd, tail, T::NEG_INFINITY).register()], top);
-        e.store_partial(tail);
-        sum.add(e);
+        sum.add(Vector::load_or(simd, tail, T::NEG_INFINITY)).store_partial(tail);
     }
-    sum.sum.sum()
+    sum.sum()
 }
 
 /// A function of single numbers, on registers.

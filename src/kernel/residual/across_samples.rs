@@ -2,7 +2,7 @@
 
 use super::{PerSample, Residual, TargetResidual, Want, label_residual, sums};
 use crate::kernel::ahead::{Ahead, each_line, prefetch_near};
-use crate::kernel::exp::exp_nonpositive;
+use crate::kernel::exp::{exp_term, restored};
 use crate::kernel::lanes::{MAX_LANES, UNROLL, Vector, is_emulated};
 use crate::kernel::lines::{Lines, line_mut};
 use crate::kernel::log::Logarithm;
@@ -92,6 +92,7 @@ impl<T: Logarithm, const WRITES: bool> Groups<T> for LabelGroups<WRITES> {
         let infinite = infinite_rows(lines.as_ref(), top);
 
         let mut rest = CompensatedSum::<T, S, N>::new(simd);
+        let mut lost = zero;
         let (mut label_score, mut at_label) = (Vector::splat(simd, T::NEG_INFINITY), zero);
         let mut this = first;
         rest.add_by_pairs(
@@ -101,7 +102,7 @@ impl<T: Logarithm, const WRITES: bool> Groups<T> for LabelGroups<WRITES> {
                 ask_ahead::<T, ASKS>(lines.as_ref(), class);
                 let at = line_mut(&mut lines, class);
                 let z = Vector::load(simd, at);
-                let e = exp_nonpositive(z - top);
+                let e = exp_term(z - top, &mut lost);
                 let is_label = Vector::repeat(this).equal(label);
                 label_score = z.or_else(is_label, label_score);
                 at_label = e.or_else(is_label, at_label);
@@ -115,7 +116,8 @@ impl<T: Logarithm, const WRITES: bool> Groups<T> for LabelGroups<WRITES> {
 
         // Padding must not share with samples.
         let is_whole = start + N * Vector::<T, S>::COUNT <= scores.samples;
-        let sums = sums(top, at_label, rest.sum, *z_loss, is_plain && is_whole && infinite.is_none());
+        let rest = restored(rest.sum, lost);
+        let sums = sums(top, at_label, rest, *z_loss, is_plain && is_whole && infinite.is_none());
         if WRITES {
             let (scale, at_label) = if *want == Want::Probabilities {
                 (sums.inverse, sums.at_anchor * sums.inverse)
@@ -170,7 +172,7 @@ impl<T: Logarithm> Groups<T> for TargetGroups<'_, T> {
         let mut rest = CompensatedSum::<T, S, N>::new(simd);
         let mut spread = CompensatedSum::<T, S, N>::new(simd);
         let mut total = CompensatedSum::<T, S, N>::new(simd);
-        let mut at_anchor = zero;
+        let (mut at_anchor, mut lost) = (zero, zero);
         let mut this = first;
         for class in 0..classes {
             ask_ahead::<T, ASKS>(lines.as_ref(), class);
@@ -178,7 +180,7 @@ impl<T: Logarithm> Groups<T> for TargetGroups<'_, T> {
             let at = line_mut(&mut lines, class);
             let z = Vector::load(simd, at);
             let t = Vector::load(simd, targets.col(class).as_slice());
-            let e = exp_nonpositive(z - top);
+            let e = exp_term(z - top, &mut lost);
             let is_anchor = Vector::repeat(this).equal(anchor);
             at_anchor = e.or_else(is_anchor, at_anchor);
             rest.add(zero.or_else(is_anchor, e));
@@ -191,7 +193,7 @@ impl<T: Logarithm> Groups<T> for TargetGroups<'_, T> {
             this = this + one;
         }
 
-        let sums = sums(top, at_anchor, rest.sum, *z_loss, false);
+        let sums = sums(top, at_anchor, restored(rest.sum, lost), *z_loss, false);
         if *want == Want::Probabilities {
             for class in 0..classes {
                 ask_ahead::<T, ASKS>(lines.as_ref(), class);

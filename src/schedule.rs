@@ -52,9 +52,8 @@ const PARTIALS_BYTES: usize = 512 << 10;
 /// it fits a second-level cache of 512 KiB.
 const BLOCK_BYTES: usize = 192 << 10;
 
-/// The same where X is column-major, so that the stretch of a column in a block is worth the page it is on. If a processor
-/// does not keep the addresses of so many pages, and classes are few, a block has a whole page of each column instead: each is
-/// then looked up once, though the block fits no second-level cache.
+/// The same where X is column-major, so that the stretch of a column in a block is worth the page it is on. With more columns
+/// than [`FEW_PAGES`] that is a whole page, though the block then fits no second-level cache.
 const COLUMN_MAJOR_BLOCK_BYTES: usize = 320 << 10;
 
 /// The same where X is column-major and classes are not few.
@@ -483,10 +482,11 @@ fn take_run<'a, O: Split>(queue: &Mutex<Option<Groups<'a, O>>>, threads: usize) 
     Some(run)
 }
 
-/// Of `total` things dealt evenly to `count` neighbours, those of some.
+/// Of `total` things dealt to `count` neighbours, as many to each or to the first one more, those of some.
 fn shared_out(total: usize, count: usize, neighbours: Range<usize>) -> Range<usize> {
     let count = count.max(1);
-    let bound = |i: usize| total / count * i + total % count * i / count;
+    let (each, rest) = (total / count, total % count);
+    let bound = |i: usize| each * i + i.min(rest);
     bound(neighbours.start)..bound(neighbours.end)
 }
 

@@ -49,7 +49,7 @@ pub trait Exponential: Lanes {
     const LOWEST: Self;
     /// exp of all below is nothing in a sum that is a normal number. Above, 2ʰ times exp is one, for arguments ≤ 0.
     const NEGLIGIBLE: Self;
-    /// What as many terms lose as there may be is nothing in a sum as large as this.
+    /// In a sum as large as this, what its terms lose is nothing, however many they are.
     const SMALL_SUM: Self;
     /// exp of this and of all above overflows.
     const HIGHEST: Self;

@@ -22,6 +22,9 @@ pub enum Parallelism {
     Serial,
     /// The threads of the rayon pool that the call is made from (the global one if from none), if there is enough work
     /// for more than one.
+    ///
+    /// A caller that is no thread of the pool works too, as one thread more than the pool has. Where evaluations are short
+    /// it had better be one of them (`rayon::ThreadPoolBuilder::use_current_thread`).
     #[default]
     Rayon,
 }

@@ -184,6 +184,16 @@ fn many_small_terms_of_f32() {
                 let scores = Mat::from_fn(m, k as usize, |i, j| if j == i { gap as f32 } else { 0.0 });
                 let top: Vec<usize> = (0..m).collect();
                 check(level, &scores, &top, &mut worst);
+                // The same as targets of all classes.
+                let mut residual = scores.clone();
+                let targets = Mat::from_fn(m, k as usize, |i, j| f32::from(u8::from(j == i)));
+                level.softmax_residual(residual.as_mut(), targets.as_ref()).unwrap();
+                for i in 0..m {
+                    let z: Vec<f64> = scores.row(i).iter().map(|&z| f64::from(z)).collect();
+                    let truth = truth(&z, i);
+                    worst.see::<f32>(f64::from(residual[(i, i)]), truth.residual[i], truth.top);
+                    assert!(worst.share <= 1.0, "{level:?}, {m}×{k}, {share}: {worst:?}");
+                }
             }
         }
     }

@@ -171,10 +171,10 @@ fn dot_groups<
             let (mut few, mut many);
             let y: [&[T]; REGISTERS] = if BY_COLUMNS && lines.nrows() <= FEW * lanes / SHARE {
                 few = Aligned([[zero; FEW]; REGISTERS]);
-                join_columns::<T, S, REGISTERS, SHARE, FEW>(simd, columns, &mut few.0)
+                join_columns::<T, S, REGISTERS, SHARE, FEW>(columns, &mut few.0)
             } else if BY_COLUMNS {
                 many = Aligned([[zero; SHORT]; REGISTERS]);
-                join_columns::<T, S, REGISTERS, SHARE, SHORT>(simd, columns, &mut many.0)
+                join_columns::<T, S, REGISTERS, SHARE, SHORT>(columns, &mut many.0)
             } else {
                 core::array::from_fn(
                     #[inline(always)]
@@ -215,18 +215,7 @@ fn dot_groups<
                     if !asks_along::<S>(SHARE) {
                         ahead.step(1);
                     }
-                    macro_rules! products {
-                        ($part:literal) => {
-                            dot_tile::<T, S, $part, ROWS, REGISTERS, SHARE, BY_COLUMNS>(simd, rows, y, ahead)
-                        };
-                    }
-                    let mut products = match lanes / SHARE {
-                        16 => products!(16),
-                        8 => products!(8),
-                        4 => products!(4),
-                        2 => products!(2),
-                        _ => products!(1),
-                    };
+                    let mut products = [[Vector::<T, S>::splat(simd, T::ZERO); ROWS]; REGISTERS];
                     if ends.are_some {
                         let x = core::array::from_fn::<_, ROWS, _>(
                             #[inline(always)]
@@ -234,10 +223,24 @@ fn dot_groups<
                         );
                         for c in 0..REGISTERS {
                             for i in 0..ROWS {
-                                products[c][i] = x[i].mul_add(y_ends[c], products[c][i]);
+                                products[c][i] = x[i] * y_ends[c];
                             }
                         }
                     }
+                    macro_rules! products {
+                        ($part:literal) => {
+                            dot_tile::<T, S, $part, ROWS, REGISTERS, SHARE, BY_COLUMNS>(
+                                simd, rows, y, products, ahead,
+                            )
+                        };
+                    }
+                    let products = match lanes / SHARE {
+                        16 => products!(16),
+                        8 => products!(8),
+                        4 => products!(4),
+                        2 => products!(2),
+                        _ => products!(1),
+                    };
                     for c in 0..REGISTERS {
                         if folds {
                             sums[c][tile] = Vector::fold_first(products[c]);
@@ -271,25 +274,17 @@ fn dot_groups<
 /// Of columns that share registers, register by register: the parts that they have whole.
 #[inline(always)]
 fn join_columns<'a, T: Lanes, S: Simd, const REGISTERS: usize, const SHARE: usize, const MOST: usize>(
-    simd: S,
     columns: [[&[T]; SHARE]; REGISTERS],
     joined: &'a mut [[T::Register<S>; MOST]; REGISTERS],
 ) -> [&'a [T]; REGISTERS] {
+    let part = Vector::<T, S>::COUNT / SHARE;
     for c in 0..REGISTERS {
-        macro_rules! join {
-            ($part:literal) => {{
-                let parts: [&[[T; $part]]; SHARE] = core::array::from_fn(
-                    #[inline(always)]
-                    |part| columns[c][part].as_chunks::<$part>().0,
-                );
-                for (s, register) in joined[c].iter_mut().enumerate().take(parts[0].len()) {
-                    *register = Vector::<T, S>::join(simd, parts, s).register();
-                }
-            }};
-        }
-        match Vector::<T, S>::COUNT / SHARE {
-            8 => join!(8),
-            _ => join!(4),
+        let joined: &mut [T] = bytemuck::cast_slice_mut(&mut joined[c]);
+        for at in 0..SHARE {
+            let parts = columns[c][at].chunks_exact(part);
+            for (joined, own) in joined.chunks_exact_mut(SHARE * part).zip(parts) {
+                joined[at * part..(at + 1) * part].copy_from_slice(own);
+            }
         }
     }
     core::array::from_fn(
@@ -313,6 +308,7 @@ fn dot_tile<
     simd: S,
     rows: [[&[T]; SHARE]; ROWS],
     columns: [&[T]; REGISTERS],
+    mut sums: [[Vector<T, S>; ROWS]; REGISTERS],
     ahead: &mut Ahead,
 ) -> [[Vector<T, S>; ROWS]; REGISTERS] {
     let steps = rows[0][0].len() / PART;
@@ -337,7 +333,6 @@ fn dot_tile<
     let y_at = |c: usize, s: usize| {
         if BY_COLUMNS { Vector::of(simd, [y[c][s]]) } else { Vector::join(simd, [y_parts[c]; SHARE], s) }
     };
-    let mut sums = [[Vector::splat(simd, T::ZERO); ROWS]; REGISTERS];
     for s in 0..steps {
         if asks_along::<S>(SHARE) {
             ahead.step(1);

@@ -3,7 +3,7 @@
 #[cfg(feature = "half")]
 mod narrow;
 
-use crate::kernel::{NO_LABEL, Real, Sparse};
+use crate::kernel::{NO_LABEL, Real, SimdLevel, Sparse};
 #[cfg(feature = "fit")]
 use crate::objective::check_weight;
 use crate::options::Options;
@@ -225,10 +225,7 @@ macro_rules! labels {
             fn bounds(&self) -> Option<(i128, i128)> {
                 match self {
                     $(Self::$variant(labels) => {
-                        let first = *labels.first()?;
-                        let (low, high) = labels.iter().fold((first, first), |(low, high), &label| {
-                            (low.min(label), high.max(label))
-                        });
+                        let (low, high) = SimdLevel::best().bounds(labels)?;
                         Some((low as i128, high as i128))
                     })*
                 }

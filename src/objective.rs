@@ -5,9 +5,9 @@ use crate::batch::{Batch, Features, Targets};
 use crate::block::{Gradient, Linear, Problem, Task, check_scores};
 use crate::error::{Error, Operand};
 use crate::gemm::Destination;
-use crate::kernel::{Real, SimdLevel};
+use crate::kernel::{AddUp, Real, SimdLevel};
 use crate::options::Options;
-use crate::schedule::{ByBlock, ByGroup, Parallelism, Run};
+use crate::schedule::{ByBlock, ByGroup, Parallelism, Partials, Run};
 use crate::workspace::{Parts, Workspace};
 use faer::{MatMut, MatRef, unzip, zip};
 
@@ -609,9 +609,9 @@ fn run_blocks<'a, T: Real>(
     let Parts { run, partials, losses } = workspace.reserve(problem)?;
     match partials {
         None => run_groups(&run, problem, ByGroup::of(out), by_sample, held, losses),
-        Some(mut partials) => {
-            run_groups(&run, problem, partials.reborrow(), by_sample, Destination::Replace, losses);
-            sum_partials(out, held, &partials);
+        Some((partials, data)) => {
+            run_groups(&run, problem, partials.all(data), by_sample, Destination::Replace, losses);
+            sum_partials(out, held, partials, data, problem.level);
         }
     }
     Ok(total(losses))
@@ -649,15 +649,20 @@ fn total(losses: &[f64]) -> f64 {
 }
 
 /// The sum of the partial gradients, in their order, into a matrix or added to it.
-fn sum_partials<T: Real>(mut out: MatMut<'_, T>, held: Destination, partials: &ByGroup<'_, T>) {
-    let columns = out.ncols();
-    let mut held = held;
-    for partial in partials.iter().map(|partial| partial.subcols(0, columns)) {
-        match held {
-            Destination::Replace => out.copy_from(partial),
-            Destination::Add => zip!(&mut out, partial).for_each(|unzip!(sum, x)| *sum += *x),
-        }
-        held = Destination::Add;
+fn sum_partials<T: Real>(
+    mut out: MatMut<'_, T>,
+    held: Destination,
+    partials: Partials,
+    data: &mut [T],
+    level: SimdLevel,
+) {
+    let (sum, others) = data.split_at_mut(partials.each());
+    T::run_add_up(AddUp { sum, others }, level);
+    let sum = partials.first(sum);
+    let sum = sum.as_ref().subcols(0, out.ncols());
+    match held {
+        Destination::Replace => out.copy_from(sum),
+        Destination::Add => zip!(&mut out, sum).for_each(|unzip!(out, x)| *out += *x),
     }
 }
 

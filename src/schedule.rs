@@ -17,7 +17,7 @@ pub use parallelism::Parallelism;
 use crate::kernel::{Layout, MAX_LANES, PAGE, THIN};
 use crate::workspace::BlockScratch;
 use core::ops::Range;
-use faer::{MatMut, MatRef};
+use faer::MatMut;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Classes up to which lanes run across samples however few there are.
@@ -327,9 +327,14 @@ pub(crate) struct Partials {
 }
 
 impl Partials {
+    /// Numbers of each of them.
+    pub(crate) fn each(&self) -> usize {
+        self.rows.saturating_mul(self.columns)
+    }
+
     /// Numbers of all of them.
     pub(crate) fn len(&self) -> usize {
-        self.rows.saturating_mul(self.columns).saturating_mul(self.groups)
+        self.each().saturating_mul(self.groups)
     }
 
     /// In a place as long as they are.
@@ -341,6 +346,11 @@ impl Partials {
             (MatMut::from_column_major_slice_mut(data, rows, columns * groups), columns)
         };
         ByGroup { matrices, each, stacked }
+    }
+
+    /// The first of them, in its part of that place.
+    pub(crate) fn first<T>(self, data: &mut [T]) -> MatMut<'_, T> {
+        Self { groups: 1, ..self }.all(data).matrices
     }
 }
 
@@ -357,20 +367,6 @@ impl<'a, T> ByGroup<'a, T> {
     pub(crate) fn of(matrix: MatMut<'a, T>) -> Self {
         let each = matrix.ncols();
         Self { matrices: matrix, each, stacked: false }
-    }
-
-    /// The same for a while.
-    pub(crate) fn reborrow(&mut self) -> ByGroup<'_, T> {
-        ByGroup { matrices: self.matrices.as_mut(), ..*self }
-    }
-
-    /// The matrices in their order, read.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = MatRef<'_, T>> {
-        let (all, each, stacked) = (self.matrices.as_ref(), self.each, self.stacked);
-        let count = if stacked { all.nrows() } else { all.ncols() } / each.max(1);
-        (0..count).map(move |group| {
-            if stacked { all.subrows(group * each, each) } else { all.subcols(group * each, each) }
-        })
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::Error;
 use crate::block::{Linear, Problem};
 use crate::kernel::{MAX_LANES, PER_SAMPLE, PerSample, Real};
-use crate::schedule::{ByGroup, Plan, Run};
+use crate::schedule::{Partials, Plan, Run};
 use faer::{MatMut, MatRef};
 use std::sync::{Mutex, PoisonError};
 
@@ -73,7 +73,7 @@ impl<T: Real> Workspace<T> {
         let rows = problem.options.theta_rows(problem.features.features());
         let partials = match plan.partials(rows) {
             None => None,
-            Some(partials) => Some(partials.all(aligned(&mut self.partials, partials.len())?)),
+            Some(partials) => Some((partials, aligned(&mut self.partials, partials.len())?)),
         };
         put_in_order(&plan, &mut self.theta, &mut problem.theta)?;
         if let Some(direction) = &mut problem.direction {
@@ -118,8 +118,8 @@ fn put_in_order<'a, T: Real>(
 pub(crate) struct Parts<'a, T> {
     /// The plan with scratch for its blocks.
     pub(crate) run: Run<'a, T>,
-    /// The partial gradients; none if the gradient itself serves.
-    pub(crate) partials: Option<ByGroup<'a, T>>,
+    /// The partial gradients and their place; none if the gradient itself serves.
+    pub(crate) partials: Option<(Partials, &'a mut [T])>,
     /// The loss of each block.
     pub(crate) losses: &'a mut [f64],
 }

@@ -4,7 +4,7 @@ use super::Real;
 use super::curvature::Curvature;
 use super::exp::ExpOf;
 use super::log::LogOf;
-use super::reduce::{ColumnSums, has_nan, map, max_ignoring_nan};
+use super::reduce::{AddUp, Bounds, ColumnSums, has_nan, map, max_ignoring_nan};
 use super::residual::Residual;
 use super::softmax;
 use super::sparse::{SparseGradient, SparseScores};
@@ -77,7 +77,12 @@ impl SimdLevel {
         self.dispatch(IsWidest)
     }
 
-    /// Runs a kernel, compiled for this level. Only [`Kernels`] calls it.
+    /// The smallest and the largest of some labels, if there are any.
+    pub(crate) fn bounds<L: Ord + Copy>(self, labels: &[L]) -> Option<(L, L)> {
+        self.dispatch(Bounds(labels))
+    }
+
+    /// Runs a kernel, compiled for this level. Of those on numbers, only [`Kernels`] calls it.
     #[inline(always)]
     fn dispatch<Op: WithSimd>(self, op: Op) -> Op::Output {
         match self.0 {
@@ -203,6 +208,7 @@ kernels!(
     run_transform(Transform) -> (),
     run_multiply(Multiply) -> (),
     run_column_sums(ColumnSums) -> (),
+    run_add_up(AddUp) -> (),
     run_dot(Dot) -> (),
     run_outer(Outer) -> (),
     run_wide(Wide) -> (),

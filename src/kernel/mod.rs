@@ -28,7 +28,7 @@ pub use level::SimdLevel;
 pub(crate) use ahead::{PAGE, Span};
 pub(crate) use curvature::{Bend, Curvature, Curve};
 pub(crate) use lanes::MAX_LANES;
-pub(crate) use reduce::ColumnSums;
+pub(crate) use reduce::{AddUp, ColumnSums};
 pub(crate) use residual::{Layout, NO_LABEL, PER_SAMPLE, PerSample, Residual, Scores, Target, Want};
 pub(crate) use sparse::{Sparse, SparseGradient, SparseScores};
 pub(crate) use thin::{THIN, Thin};

@@ -77,6 +77,25 @@ pub(crate) fn position<T: Lanes>(row: &[T], x: T) -> Option<usize> {
     row[start..].iter().position(|&y| y == x).map(|i| start + i)
 }
 
+/// The smallest and the largest of some labels; nothing if there are none. A kernel only so that the compiler has the level's
+/// instructions for it: of those of any processor few compare integers, and it took a hundredth of an evaluation.
+pub(crate) struct Bounds<'a, L>(pub(crate) &'a [L]);
+
+impl<L: Ord + Copy> WithSimd for Bounds<'_, L> {
+    type Output = Option<(L, L)>;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> Self::Output {
+        let first = *self.0.first()?;
+        let both = self.0.iter().fold(
+            (first, first),
+            #[inline(always)]
+            |(low, high), &label| (low.min(label), high.max(label)),
+        );
+        Some(both)
+    }
+}
+
 /// Whether any element is NaN.
 #[inline(always)]
 pub(crate) fn has_nan<T: Lanes, S: Simd>(simd: S, row: &[T]) -> bool {
@@ -281,6 +300,39 @@ impl<T: Lanes> WithSimd for &mut ColumnSums<'_, T> {
                     out[(0, k)] = out[(0, k)] + x;
                 }
             }
+        }
+    }
+}
+
+/// To each element of `sum`, those at its place in every stretch of that length of `others` are added, in their order.
+pub(crate) struct AddUp<'a, T> {
+    pub(crate) sum: &'a mut [T],
+    pub(crate) others: &'a [T],
+}
+
+impl<T: Lanes> WithSimd for &mut AddUp<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let AddUp { sum, others } = self;
+        let (len, lanes) = (sum.len(), Vector::<T, S>::COUNT);
+        let (many, rest) = sum.split_at_mut(len - len % (UNROLL * lanes));
+        let (many_len, others) = (many.len(), others.chunks_exact(len.max(1)));
+        for (i, sum) in many.chunks_exact_mut(UNROLL * lanes).enumerate() {
+            let mut total = Vector::<T, S, UNROLL>::load(simd, sum);
+            for other in others.clone() {
+                total = total + Vector::load(simd, &other[i * UNROLL * lanes..]);
+            }
+            total.store(sum);
+        }
+        for (i, sum) in rest.chunks_mut(lanes).enumerate() {
+            let mut total = Vector::<T, S>::load_padded(simd, sum, T::ZERO);
+            for other in others.clone() {
+                let other = &other[many_len + i * lanes..][..sum.len()];
+                total = total + Vector::load_padded(simd, other, T::ZERO);
+            }
+            total.store_padded(sum);
         }
     }
 }

@@ -215,6 +215,7 @@ fn dot_groups<
                     if !asks_along::<S>(SHARE) {
                         ahead.step(1);
                     }
+                    // The ends first: after the rest, each sum would be moved to another place for them.
                     let mut products = [[Vector::<T, S>::splat(simd, T::ZERO); ROWS]; REGISTERS];
                     if ends.are_some {
                         let x = core::array::from_fn::<_, ROWS, _>(
@@ -293,8 +294,8 @@ fn join_columns<'a, T: Lanes, S: Simd, const REGISTERS: usize, const SHARE: usiz
     )
 }
 
-/// Σ over the parts that lines have whole, of rows times columns, lane by lane. Of a register, SHARE rows or columns have a part
-/// each.
+/// To `sums` added, lane by lane: Σ over the parts that lines have whole, of rows times columns. Of a register, SHARE rows or
+/// columns have a part each.
 #[inline(always)]
 fn dot_tile<
     T: Lanes,

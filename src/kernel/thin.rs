@@ -15,6 +15,7 @@
 mod dot;
 mod fold;
 mod outer;
+mod turned;
 
 pub(super) use dot::Dot;
 pub(super) use outer::Outer;

@@ -1,5 +1,6 @@
 //! Sums of products, lanes along the rows of A.
 
+use super::turned::{is_turned, turned};
 use super::{STREAMED_LINES, asks_along, for_columns, has_many_registers};
 use crate::gemm::Destination;
 use crate::kernel::ahead::{Ahead, Span};
@@ -23,7 +24,11 @@ impl<T: Lanes> WithSimd for &mut Dot<'_, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        dot(simd, self);
+        if is_turned::<T, S>(self) {
+            turned(simd, self);
+        } else {
+            dot(simd, self);
+        }
     }
 }
 

@@ -92,7 +92,7 @@ impl<T: Lanes, S: Simd> Vector<T, S> {
 
     /// In stretches of so many lanes: the even units, those of self first, then those of b; and the odd ones.
     #[inline(always)]
-    fn units(self, b: Self, stretch: usize, unit: usize) -> [Self; 2] {
+    pub(super) fn units(self, b: Self, stretch: usize, unit: usize) -> [Self; 2] {
         #[cfg(target_arch = "x86_64")]
         if let Some(units) = x86::units::<T, S>(self.simd, self.register(), b.register(), unit) {
             return [Self::of(self.simd, [units[0]]), Self::of(self.simd, [units[1]])];

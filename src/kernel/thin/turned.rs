@@ -1,0 +1,191 @@
+//! Sums of products of short rows, a lane for each row: a block of 16 bytes of every row is turned in registers, so that its
+//! columns have one lane a row, while the multiply-adds of the blocks before are under way.
+
+use super::dot::Dot;
+use super::{for_columns, has_many_registers};
+use crate::gemm::Destination;
+use crate::kernel::ahead::Ahead;
+use crate::kernel::lanes::{Aligned, Lanes, Vector};
+use crate::kernel::lines::{Lines, LinesMut, line_mut};
+use pulp::Simd;
+
+/// Numbers of the longest row: of longer ones, turning may cost more than sums over lanes do.
+const LONGEST: usize = 64;
+
+/// Fewest columns: they share the cost of turning.
+const FEWEST: usize = 5;
+
+/// Blocks that a register has.
+const PARTS: usize = 4;
+
+/// Whether to do so.
+#[inline(always)]
+pub(super) fn is_turned<T: Lanes, S: Simd>(product: &Dot<'_, T>) -> bool {
+    let is_wide = has_many_registers::<S>() && size_of::<T::Register<S>>() == PARTS * 16;
+    is_wide && product.a.nrows() <= LONGEST && product.b.ncols() >= FEWEST && !product.is_streamed
+}
+
+#[inline(always)]
+pub(super) fn turned<T: Lanes, S: Simd>(simd: S, product: &mut Dot<'_, T>) {
+    let &mut Dot { ref mut dst, held, a, b, next, .. } = product;
+    let columns = dst.ncols();
+    // What is read next is asked for as often as a register of each row is turned.
+    let groups = dst.nrows().div_ceil(Vector::<T, S>::COUNT) * columns.div_ceil(16);
+    let mut ahead = Ahead::new(next, groups * (a.nrows() * size_of::<T>() / 16).div_ceil(PARTS));
+    for_columns!(columns, 16, 1, 5 6 7 8 9 10 11 12 13 14 15 16, |first, COLUMNS| {
+        let (dst, b) = (dst.as_mut().subcols_mut(first, COLUMNS), b.subcols(first, COLUMNS));
+        match 16 / size_of::<T>() {
+            4 => turned_groups::<T, S, COLUMNS, 4, { LONGEST / 4 + 1 }>(simd, dst, held, a, b, &mut ahead),
+            _ => turned_groups::<T, S, COLUMNS, 2, { LONGEST / 2 + 1 }>(simd, dst, held, a, b, &mut ahead),
+        }
+    });
+}
+
+/// Groups of as many rows as a register has lanes.
+///
+/// A function of its own, for each width, as the other tiles are.
+#[inline(never)]
+fn turned_groups<T: Lanes, S: Simd, const COLUMNS: usize, const BLOCK: usize, const BLOCKS: usize>(
+    simd: S,
+    mut dst: LinesMut<'_, T>,
+    held: Destination,
+    lines: Lines<'_, T>,
+    columns: Lines<'_, T>,
+    ahead: &mut Ahead,
+) {
+    simd.vectorize(
+        #[inline(always)]
+        move || {
+            let (rows, depth, lanes) = (dst.nrows(), lines.nrows(), PARTS * BLOCK);
+            let (steps, rest) = (depth / BLOCK, depth % BLOCK);
+            // The columns at distances that the compiler knows, so that one address is enough for all: first the block whose
+            // beginning is left over, then the others.
+            let mut near = Aligned([[[T::ZERO; BLOCK]; BLOCKS]; COLUMNS]);
+            for c in 0..COLUMNS {
+                let column = columns.col(c).as_slice();
+                near.0[c][0] = column.as_chunks().0[0];
+                near.0[c][1..=steps].copy_from_slice(column.as_rchunks().1);
+            }
+            let y: [&[[T; BLOCK]]; COLUMNS] = core::array::from_fn(
+                #[inline(always)]
+                |c| &near.0[c][1..=steps],
+            );
+            for start in (0..rows).step_by(lanes) {
+                let end = rows.min(start + lanes);
+                let is_whole = end - start == lanes;
+                let x: [[&[T]; PARTS]; BLOCK] = if is_whole {
+                    let lines = lines.subcols(start, lanes);
+                    by_blocks(
+                        #[inline(always)]
+                        |row| lines.col(row).as_slice(),
+                    )
+                } else {
+                    // The last line again in place of those that complete the group.
+                    by_blocks(
+                        #[inline(always)]
+                        |row| lines.col((start + row).min(rows - 1)).as_slice(),
+                    )
+                };
+                let mut sums = [Vector::<T, S>::splat(simd, T::ZERO); COLUMNS];
+                if rest > 0 {
+                    let x = Vector::turned::<BLOCK>(
+                        simd,
+                        by_blocks(
+                            #[inline(always)]
+                            |row| &x[row % BLOCK][row / BLOCK].as_chunks().0[..1],
+                        ),
+                        0,
+                    );
+                    for t in 0..BLOCK - 1 {
+                        if t < rest {
+                            for c in 0..COLUMNS {
+                                sums[c] = x[t].mul_add(Vector::splat(simd, near.0[c][0][t]), sums[c]);
+                            }
+                        }
+                    }
+                }
+                let x: [[&[[T; BLOCK]]; PARTS]; BLOCK] = by_blocks(
+                    #[inline(always)]
+                    |row| &x[row % BLOCK][row / BLOCK].as_rchunks().1[..steps],
+                );
+                for asked in (0..steps).step_by(PARTS) {
+                    ahead.step(1);
+                    for s in asked..steps.min(asked + PARTS) {
+                        let x = Vector::turned::<BLOCK>(simd, x, s);
+                        for t in 0..BLOCK {
+                            for c in 0..COLUMNS {
+                                sums[c] = x[t].mul_add(Vector::splat(simd, y[c][s][t]), sums[c]);
+                            }
+                        }
+                    }
+                }
+                for c in 0..COLUMNS {
+                    let out = &mut line_mut(&mut dst, c)[start..end];
+                    if is_whole {
+                        let mut sum = sums[c];
+                        if held == Destination::Add {
+                            sum = sum + Vector::load(simd, out);
+                        }
+                        sum.store(out);
+                    } else {
+                        store_some(simd, sums[c], held, out);
+                    }
+                }
+            }
+        },
+    );
+}
+
+/// Of a group's rows: those that belong to the same lane of each block of a register, and these by the number of the lane.
+#[inline(always)]
+fn by_blocks<A, const BLOCK: usize>(of: impl Fn(usize) -> A) -> [[A; PARTS]; BLOCK] {
+    core::array::from_fn(
+        #[inline(always)]
+        |i| {
+            core::array::from_fn(
+                #[inline(always)]
+                |part| of(part * BLOCK + i),
+            )
+        },
+    )
+}
+
+impl<T: Lanes, S: Simd> Vector<T, S> {
+    /// Of as many rows as there are lanes, the `at`-th block: its columns.
+    #[inline(always)]
+    fn turned<const BLOCK: usize>(
+        simd: S,
+        rows: [[&[[T; BLOCK]]; PARTS]; BLOCK],
+        at: usize,
+    ) -> [Self; BLOCK] {
+        let mut square: [Self; BLOCK] = core::array::from_fn(
+            #[inline(always)]
+            |i| Self::join(simd, rows[i], at),
+        );
+        // Each block of the registers is a square of numbers.
+        if BLOCK == 4 {
+            let [a, b] = square[0].units(square[1], 4, 2);
+            let [c, d] = square[2].units(square[3], 4, 2);
+            [square[0], square[1]] = a.units(c, 4, 1);
+            [square[2], square[3]] = b.units(d, 4, 1);
+        } else {
+            [square[0], square[1]] = square[0].units(square[1], 2, 1);
+        }
+        square
+    }
+}
+
+/// The first lanes; a function of its own, since there are few rows for it.
+#[inline(never)]
+fn store_some<T: Lanes, S: Simd>(simd: S, sum: Vector<T, S>, held: Destination, out: &mut [T]) {
+    simd.vectorize(
+        #[inline(always)]
+        || {
+            let mut sum = sum;
+            if held == Destination::Add {
+                sum = sum + Vector::load_padded(simd, out, T::ZERO);
+            }
+            sum.store_padded(out);
+        },
+    );
+}

@@ -72,28 +72,24 @@ pub(super) fn each_line<T>(numbers: &[T]) -> impl Iterator<Item = &T> {
     numbers.iter().step_by(CACHE_LINE / size_of::<T>())
 }
 
-/// Fetches the cache line of x to the second-level cache, without waiting for it.
+/// Fetches the cache line of x, without waiting for it.
 #[inline(always)]
 pub(super) fn prefetch<T>(x: &T) {
-    prefetch_to::<false>(core::ptr::from_ref(x).cast());
+    prefetch_at(core::ptr::from_ref(x).addr());
 }
 
-/// The same, to the first-level cache.
+/// Wherever it is: from where there is no memory, a processor fetches nothing.
+///
+/// To the first-level cache, though much of it will be needed only later: asked for the second level alone, a processor may be
+/// slow to find the page that a line is on.
 #[inline(always)]
-pub(super) fn prefetch_near<T>(x: &T) {
-    prefetch_to::<true>(core::ptr::from_ref(x).cast());
-}
-
-/// Wherever it points: from where there is no memory, a processor fetches nothing.
-#[inline(always)]
-fn prefetch_to<const FIRST_LEVEL: bool>(at: *const i8) {
+fn prefetch_at(address: usize) {
     #[cfg(target_arch = "x86_64")]
     if let Some(sse) = pulp::core_arch::x86::Sse::try_new() {
-        use core::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1};
-        if FIRST_LEVEL { sse._mm_prefetch::<_MM_HINT_T0>(at) } else { sse._mm_prefetch::<_MM_HINT_T1>(at) }
+        sse._mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(core::ptr::without_provenance(address));
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = at;
+    let _ = address;
 }
 
 /// The cache lines of a [`Span`], fetched one after another, evenly over the steps of a kernel.
@@ -157,11 +153,7 @@ impl Ahead {
     /// Fetches what is due after some more steps.
     #[inline(always)]
     pub(super) fn step(&mut self, steps: usize) {
-        self.for_each_due(
-            steps,
-            #[inline(always)]
-            |line| prefetch_to::<false>(core::ptr::without_provenance(line)),
-        );
+        self.for_each_due(steps, prefetch_at);
     }
 
     /// The addresses of the lines that are due after some more steps.

@@ -9,7 +9,7 @@
 //! A number of the result is a chain of multiply-adds for each stretch of the depth, and these are added in their order: its
 //! bits do not depend on the pieces that the result is cut into.
 
-use super::ahead::{Ahead, CACHE_LINE, each_line, prefetch, prefetch_near};
+use super::ahead::{Ahead, CACHE_LINE, each_line, prefetch};
 use super::lanes::{Aligned, Lanes, MAX_LANES, Vector};
 use super::level::SimdLevel;
 use super::lines::{By, Lines, LinesMut, line_mut, lines_mut};
@@ -250,7 +250,7 @@ fn pack_rows<T: Lanes, S: Simd, const REGISTERS: usize>(
         for (step, out) in strip.chunks_exact_mut(lanes).enumerate() {
             let mut square = [T::splat(simd, T::ZERO); MAX_LANES];
             for i in 0..lanes {
-                prefetch_near(&soon[i][step * lanes]);
+                prefetch(&soon[i][step * lanes]);
                 square[i] = T::split::<S>(lines[i]).0[step];
             }
             transpose::<T, S>(simd, &mut square);
@@ -357,11 +357,11 @@ fn tile<
         ahead.step(1);
         let end = depth.min(start + DEPTHS_TOGETHER);
         for c in columns * start / depth..columns * end / depth {
-            each_line(dst.as_ref().col(c).as_slice()).for_each(prefetch_near);
+            each_line(dst.as_ref().col(c).as_slice()).for_each(prefetch);
         }
         for t in start..end {
             if let Some(soon) = strip.get(t + DEPTHS_AHEAD) {
-                soon.iter().for_each(prefetch_near);
+                soon.iter().for_each(prefetch);
             }
             for c in 0..TILE {
                 let y = Vector::splat(simd, if BY_DEPTH { near[t][c] } else { by_column[c][t] });

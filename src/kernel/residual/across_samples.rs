@@ -1,7 +1,7 @@
 //! Scores class by class: lanes run across samples.
 
 use super::{PerSample, Residual, TargetResidual, Want, label_residual, sums};
-use crate::kernel::ahead::{Ahead, each_line, prefetch_near};
+use crate::kernel::ahead::{Ahead, each_line, prefetch};
 use crate::kernel::exp::{exp_term, restored};
 use crate::kernel::lanes::{MAX_LANES, UNROLL, Vector, is_emulated};
 use crate::kernel::lines::{Lines, line_mut};
@@ -225,7 +225,7 @@ impl<T: Logarithm> Groups<T> for TargetGroups<'_, T> {
 fn ask_ahead<T, const ASKS: bool>(lines: Lines<'_, T>, class: usize) {
     if ASKS && class + CLASSES_AHEAD < lines.ncols() {
         let soon = lines.col(class + CLASSES_AHEAD).as_slice();
-        each_line(soon).for_each(prefetch_near);
+        each_line(soon).for_each(prefetch);
     }
 }
 

@@ -1,4 +1,4 @@
-//! Reductions over one row of scores: maximum, and sum of exponentials.
+//! Reductions: the maximum of a row of scores and the sum of its exponentials, the bounds of labels, partial gradients to one.
 
 use super::exp::{Exponential, exp_term, restored};
 use super::lanes::{Lanes, UNROLL, Vector};

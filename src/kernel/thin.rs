@@ -5,7 +5,8 @@
 //!
 //! - **dot**: the lines of A are its rows. A tile of rows × columns of the result is that many sums of products of two
 //!   registers; at the end each sum is one over its lanes, a register of rows at a time. Where rows are short, two
-//!   columns share a register, half of it each, or two rows do: the sums over the lanes have a step less.
+//!   columns share a register, half of it each, or two rows do: the sums over the lanes have a step less. Where registers
+//!   are large and columns not too few, short rows are turned in them instead: then no lanes are left to be summed.
 //! - **outer**: the lines of A are its columns. A tile of registers × columns of the result adds up line after line, each
 //!   times one number of B.
 //!

@@ -1,11 +1,12 @@
 //! Sums of products, lanes along the rows of A.
 
-use super::turned::{is_turned, turned};
+use super::turned::{turned, turned_rows};
 use super::{STREAMED_LINES, asks_along, for_columns, has_many_registers};
 use crate::gemm::Destination;
 use crate::kernel::ahead::{Ahead, Span};
 use crate::kernel::lanes::{Aligned, Lanes, MAX_LANES, Mask, Vector};
 use crate::kernel::lines::{Lines, LinesMut, line_mut};
+use core::ops::Range;
 use pulp::{Simd, WithSimd, bytemuck};
 
 /// A product whose A has contiguous rows, and B and the result contiguous columns.
@@ -24,11 +25,23 @@ impl<T: Lanes> WithSimd for &mut Dot<'_, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        if is_turned::<T, S>(self) {
-            turned(simd, self);
-        } else {
-            dot(simd, self);
+        let (rows, whole) = (self.dst.nrows(), turned_rows::<T, S>(self));
+        if whole > 0 {
+            turned(simd, self.part(0..whole));
+            self.next = Span::NOTHING;
         }
+        if whole < rows {
+            dot(simd, self.part(whole..rows));
+        }
+    }
+}
+
+impl<T> Dot<'_, T> {
+    /// Some rows of the result.
+    #[inline(always)]
+    fn part(&mut self, rows: Range<usize>) -> Dot<'_, T> {
+        let (start, count) = (rows.start, rows.len());
+        Dot { dst: self.dst.as_mut().subrows_mut(start, count), a: self.a.subcols(start, count), ..*self }
     }
 }
 
@@ -40,8 +53,8 @@ const fn stretch_bytes<S: Simd>(follow: bool) -> usize {
 }
 
 #[inline(always)]
-fn dot<T: Lanes, S: Simd>(simd: S, product: &mut Dot<'_, T>) {
-    let &mut Dot { ref mut dst, held, a, b, is_streamed, next } = product;
+fn dot<T: Lanes, S: Simd>(simd: S, product: Dot<'_, T>) {
+    let Dot { mut dst, held, a, b, is_streamed, next } = product;
     let (rows, columns, depth) = (dst.nrows(), dst.ncols(), a.nrows());
     let lanes = Vector::<T, S>::COUNT;
     let is_short = lanes >= 8 && depth <= SHORT * lanes / 2;

@@ -15,35 +15,45 @@ const LONGEST: usize = 64;
 /// Fewest columns: they share the cost of turning.
 const FEWEST: usize = 5;
 
+/// Most columns of a tile: as many sums as there are registers for, beside a block's.
+const MOST: usize = 16;
+
+/// Bytes of a block: numbers moved within as many cost a processor least.
+const BLOCK_BYTES: usize = 16;
+
 /// Blocks that a register has.
 const PARTS: usize = 4;
 
-/// Whether to do so.
+/// How many rows of the result are to be computed so: the first ones, by whole groups of as many as a register has lanes. None
+/// if more are left over than are worth a second kernel.
 #[inline(always)]
-pub(super) fn is_turned<T: Lanes, S: Simd>(product: &Dot<'_, T>) -> bool {
-    let is_wide = has_many_registers::<S>() && size_of::<T::Register<S>>() == PARTS * 16;
-    is_wide && product.a.nrows() <= LONGEST && product.b.ncols() >= FEWEST && !product.is_streamed
+pub(super) fn turned_rows<T: Lanes, S: Simd>(product: &Dot<'_, T>) -> usize {
+    let (rows, lanes) = (product.dst.nrows(), Vector::<T, S>::COUNT);
+    let is_wide = has_many_registers::<S>() && size_of::<T::Register<S>>() == PARTS * BLOCK_BYTES;
+    let is_short = product.a.nrows() <= LONGEST && !product.is_streamed;
+    let (whole, rest) = (rows - rows % lanes, rows % lanes);
+    if is_wide && is_short && product.b.ncols() >= FEWEST && whole >= 8 * rest { whole } else { 0 }
 }
 
+/// A product of whole groups, in tiles of one by up to [`MOST`] columns.
 #[inline(always)]
-pub(super) fn turned<T: Lanes, S: Simd>(simd: S, product: &mut Dot<'_, T>) {
-    let &mut Dot { ref mut dst, held, a, b, next, .. } = product;
+pub(super) fn turned<T: Lanes, S: Simd>(simd: S, product: Dot<'_, T>) {
+    let Dot { mut dst, held, a, b, next, .. } = product;
     let columns = dst.ncols();
     // What is read next is asked for as often as a register of each row is turned.
-    let groups = dst.nrows().div_ceil(Vector::<T, S>::COUNT) * columns.div_ceil(16);
-    let mut ahead = Ahead::new(next, groups * (a.nrows() * size_of::<T>() / 16).div_ceil(PARTS));
-    for_columns!(columns, 16, 1, 5 6 7 8 9 10 11 12 13 14 15 16, |first, COLUMNS| {
+    let groups = dst.nrows() / Vector::<T, S>::COUNT * columns.div_ceil(MOST);
+    let asks = (a.nrows() * size_of::<T>() / BLOCK_BYTES).div_ceil(PARTS);
+    let mut ahead = Ahead::new(next, groups * asks);
+    for_columns!(columns, MOST, 1, 5 6 7 8 9 10 11 12 13 14 15 16, |first, COLUMNS| {
         let (dst, b) = (dst.as_mut().subcols_mut(first, COLUMNS), b.subcols(first, COLUMNS));
-        match 16 / size_of::<T>() {
+        match BLOCK_BYTES / size_of::<T>() {
             4 => turned_groups::<T, S, COLUMNS, 4, { LONGEST / 4 + 1 }>(simd, dst, held, a, b, &mut ahead),
             _ => turned_groups::<T, S, COLUMNS, 2, { LONGEST / 2 + 1 }>(simd, dst, held, a, b, &mut ahead),
         }
     });
 }
 
-/// Groups of as many rows as a register has lanes.
-///
-/// A function of its own, for each width, as the other tiles are.
+/// Every group, by some columns: a function of its own, for each width, as the other tiles are.
 #[inline(never)]
 fn turned_groups<T: Lanes, S: Simd, const COLUMNS: usize, const BLOCK: usize, const BLOCKS: usize>(
     simd: S,
@@ -58,34 +68,23 @@ fn turned_groups<T: Lanes, S: Simd, const COLUMNS: usize, const BLOCK: usize, co
         move || {
             let (rows, depth, lanes) = (dst.nrows(), lines.nrows(), PARTS * BLOCK);
             let (steps, rest) = (depth / BLOCK, depth % BLOCK);
-            // The columns at distances that the compiler knows, so that one address is enough for all: first the block whose
-            // beginning is left over, then the others.
-            let mut near = Aligned([[[T::ZERO; BLOCK]; BLOCKS]; COLUMNS]);
+            // The columns by blocks, at distances that the compiler knows, so that one address is enough for all: first the block
+            // whose beginning is left over, then the others.
+            let mut near = Aligned([[[T::ZERO; BLOCK]; COLUMNS]; BLOCKS]);
             for c in 0..COLUMNS {
                 let column = columns.col(c).as_slice();
-                near.0[c][0] = column.as_chunks().0[0];
-                near.0[c][1..=steps].copy_from_slice(column.as_rchunks().1);
+                near.0[0][c] = column.as_chunks().0[0];
+                for (near, &block) in near.0[1..].iter_mut().zip(column.as_rchunks().1) {
+                    near[c] = block;
+                }
             }
-            let y: [&[[T; BLOCK]]; COLUMNS] = core::array::from_fn(
-                #[inline(always)]
-                |c| &near.0[c][1..=steps],
-            );
+            let (first, y) = (&near.0[0], &near.0[1..=steps]);
             for start in (0..rows).step_by(lanes) {
-                let end = rows.min(start + lanes);
-                let is_whole = end - start == lanes;
-                let x: [[&[T]; PARTS]; BLOCK] = if is_whole {
-                    let lines = lines.subcols(start, lanes);
-                    by_blocks(
-                        #[inline(always)]
-                        |row| lines.col(row).as_slice(),
-                    )
-                } else {
-                    // The last line again in place of those that complete the group.
-                    by_blocks(
-                        #[inline(always)]
-                        |row| lines.col((start + row).min(rows - 1)).as_slice(),
-                    )
-                };
+                let lines = lines.subcols(start, lanes);
+                let x: [[&[T]; PARTS]; BLOCK] = by_blocks(
+                    #[inline(always)]
+                    |row| lines.col(row).as_slice(),
+                );
                 let mut sums = [Vector::<T, S>::splat(simd, T::ZERO); COLUMNS];
                 if rest > 0 {
                     let x = Vector::turned::<BLOCK>(
@@ -99,7 +98,7 @@ fn turned_groups<T: Lanes, S: Simd, const COLUMNS: usize, const BLOCK: usize, co
                     for t in 0..BLOCK - 1 {
                         if t < rest {
                             for c in 0..COLUMNS {
-                                sums[c] = x[t].mul_add(Vector::splat(simd, near.0[c][0][t]), sums[c]);
+                                sums[c] = x[t].mul_add(Vector::splat(simd, first[c][t]), sums[c]);
                             }
                         }
                     }
@@ -114,22 +113,18 @@ fn turned_groups<T: Lanes, S: Simd, const COLUMNS: usize, const BLOCK: usize, co
                         let x = Vector::turned::<BLOCK>(simd, x, s);
                         for t in 0..BLOCK {
                             for c in 0..COLUMNS {
-                                sums[c] = x[t].mul_add(Vector::splat(simd, y[c][s][t]), sums[c]);
+                                sums[c] = x[t].mul_add(Vector::splat(simd, y[s][c][t]), sums[c]);
                             }
                         }
                     }
                 }
                 for c in 0..COLUMNS {
-                    let out = &mut line_mut(&mut dst, c)[start..end];
-                    if is_whole {
-                        let mut sum = sums[c];
-                        if held == Destination::Add {
-                            sum = sum + Vector::load(simd, out);
-                        }
-                        sum.store(out);
-                    } else {
-                        store_some(simd, sums[c], held, out);
+                    let out = &mut line_mut(&mut dst, c)[start..start + lanes];
+                    let mut sum = sums[c];
+                    if held == Destination::Add {
+                        sum = sum + Vector::load(simd, out);
                     }
+                    sum.store(out);
                 }
             }
         },
@@ -173,19 +168,4 @@ impl<T: Lanes, S: Simd> Vector<T, S> {
         }
         square
     }
-}
-
-/// The first lanes; a function of its own, since there are few rows for it.
-#[inline(never)]
-fn store_some<T: Lanes, S: Simd>(simd: S, sum: Vector<T, S>, held: Destination, out: &mut [T]) {
-    simd.vectorize(
-        #[inline(always)]
-        || {
-            let mut sum = sum;
-            if held == Destination::Add {
-                sum = sum + Vector::load_padded(simd, out, T::ZERO);
-            }
-            sum.store_padded(out);
-        },
-    );
 }

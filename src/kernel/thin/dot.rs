@@ -57,7 +57,9 @@ fn dot<T: Lanes, S: Simd>(simd: S, product: Dot<'_, T>) {
     let Dot { mut dst, held, a, b, is_streamed, next } = product;
     let (rows, columns, depth) = (dst.nrows(), dst.ncols(), a.nrows());
     let lanes = Vector::<T, S>::COUNT;
-    let is_short = lanes >= 8 && depth <= SHORT * lanes / 2;
+    // Halves of four lanes pay only for pairs of columns, in tiles of two rows.
+    let has_halves = lanes >= 8 || (lanes == 4 && !has_many_registers::<S>() && columns >= PAIRED);
+    let is_short = has_halves && depth <= SHORT * lanes / 2;
     let follow = a.col_stride().unsigned_abs() <= 2 * depth;
     let stretches = depth.div_ceil(stretch_bytes::<S>(follow) / size_of::<T>());
     let bound = |stretch: usize| {
@@ -110,9 +112,9 @@ fn dot<T: Lanes, S: Simd>(simd: S, product: Dot<'_, T>) {
         }
         // As many sums as there are registers for, beside a row's and a column's.
         match (has_many_registers::<S>(), is_short) {
-            (true, true) => tiles!(Shape::shared::<6>, 2, 12, 2, 1 2 3 4 5 6 7 8 9 10 11 12),
+            (true, true) => tiles!(Shape::shared, 2, 12, 2, 1 2 3 4 5 6 7 8 9 10 11 12),
             (true, false) => tiles!(Shape::tall, 1, 5, 1, 1 2 3 4 5),
-            (false, true) => tiles!(Shape::shared::<2>, 2, 6, 1, 1 2 3 4 5 6),
+            (false, true) => tiles!(Shape::paired, 2, 12, 2, 1 2 3 4 5 6 7 8 9 10 11 12),
             (false, false) => tiles!(Shape::flat, 1, 6, 1, 1 2 3 4 5 6),
         }
     }
@@ -134,15 +136,28 @@ impl Shape {
         Self { rows: if columns <= 3 { 4 } else { 2 }, registers: columns, by_columns: false }
     }
 
-    /// Columns share registers if none is left alone, and these are not too many: then a row goes to both halves of one at once.
-    const fn shared<const MOST: usize>(columns: usize) -> Self {
-        if columns.is_multiple_of(2) && columns >= 4 && columns / 2 <= MOST {
+    /// Columns share registers if none is left alone: then a row goes to both halves of one at once.
+    const fn shared(columns: usize) -> Self {
+        if columns.is_multiple_of(2) && columns >= 4 {
             Self { rows: 4, registers: columns / 2, by_columns: true }
         } else {
             Self::flat(columns)
         }
     }
+
+    /// The same where registers are few. A column that is left alone has both halves: three columns by four rows that share
+    /// registers are a sum too many, and seven are far too many.
+    const fn paired(columns: usize) -> Self {
+        match columns {
+            3 | 4 => Self { rows: 4, registers: 2, by_columns: true },
+            PAIRED.. => Self { rows: 2, registers: columns.div_ceil(2), by_columns: true },
+            _ => Self::flat(columns),
+        }
+    }
 }
+
+/// Columns from which on pairs of them are worth one tile for all of them.
+const PAIRED: usize = 7;
 
 /// Halves of registers that a short row fills, at most.
 const SHORT: usize = 32;
@@ -181,7 +196,10 @@ fn dot_groups<
                 |c| {
                     core::array::from_fn(
                         #[inline(always)]
-                        |part| columns.col(c * columns_each + part % columns_each).as_slice(),
+                        |part| {
+                            let column = c * columns_each + part % columns_each;
+                            columns.col(column.min(columns.ncols() - 1)).as_slice()
+                        },
                     )
                 },
             );
@@ -206,6 +224,8 @@ fn dot_groups<
             );
             // Where a register has a lane for each row, the sums are folded before they leave the registers.
             let rows_together = ROWS * rows_each;
+            // Else sums of both halves would be folded into one.
+            assert!(!BY_COLUMNS || ROWS * columns_each <= lanes);
             let folds = lanes >= rows_together;
             let (together, tiles) = if folds { (lanes, lanes / rows_together) } else { (rows_together, 1) };
             // The last line again in place of those that complete a group.
@@ -276,12 +296,15 @@ fn dot_groups<
                     for c in 0..REGISTERS {
                         let sums = Vector::lane_sums(sums[c], tiles, ROWS, columns_each);
                         for part in 0..columns_each {
-                            let out = &mut line_mut(&mut dst, c * columns_each + part)[start..end];
-                            let mut sum = sums[part];
-                            if held == Destination::Add {
-                                sum = sum + Vector::load_padded(simd, out, T::ZERO);
+                            let column = c * columns_each + part;
+                            if column < dst.ncols() {
+                                let out = &mut line_mut(&mut dst, column)[start..end];
+                                let mut sum = sums[part];
+                                if held == Destination::Add {
+                                    sum = sum + Vector::load_padded(simd, out, T::ZERO);
+                                }
+                                sum.store_padded(out);
                             }
-                            sum.store_padded(out);
                         }
                     }
                 }

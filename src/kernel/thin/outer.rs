@@ -160,6 +160,7 @@ fn outer_tiles<T: Lanes, S: Simd, const COLUMNS: usize>(
         let dst = dst.as_mut();
         match registers {
             4 if COLUMNS <= 3 => outer_tile::<T, S, 4, COLUMNS>(simd, dst, strip, &y, ahead),
+            3 if COLUMNS <= 3 => outer_tile::<T, S, 3, COLUMNS>(simd, dst, strip, &y, ahead),
             2 => outer_tile::<T, S, 2, COLUMNS>(simd, dst, strip, &y, ahead),
             _ => outer_tile::<T, S, 1, COLUMNS>(simd, dst, strip, &y, ahead),
         }
@@ -167,16 +168,14 @@ fn outer_tiles<T: Lanes, S: Simd, const COLUMNS: usize>(
     }
 }
 
-/// Registers of a strip: as many sums as there are registers for, beside a line's, and enough that none waits for itself.
-/// No more than there are rows for, or left.
+/// Registers of a strip: as many sums as there are registers for, beside a column's and a line's, and enough that none waits
+/// for itself; of the last two strips the same number. No more than there are rows for.
 #[inline(always)]
 fn strip_registers<T: Lanes, S: Simd>(rows: usize, left: usize, columns: usize) -> usize {
     let lanes = Vector::<T, S>::COUNT;
-    match (rows / lanes).min(left.div_ceil(lanes)) {
-        3.. if columns <= 3 && rows >= 4 * lanes => 4,
-        2.. => 2,
-        _ => 1,
-    }
+    let (most, left) = (if columns <= 3 { 4 } else { 2 }, left.div_ceil(lanes));
+    let wanted = if most < left && left < 2 * most { left.div_ceil(2) } else { most.min(left) };
+    wanted.min(rows / lanes).max(1)
 }
 
 /// A few registers of each line.
@@ -210,14 +209,28 @@ fn outer_tile<T: Lanes, S: Simd, const REGISTERS: usize, const COLUMNS: usize>(
             ahead.step(1);
         }
         let x = T::split::<S>(line.as_slice()).0;
-        let x: [Vector<T, S>; REGISTERS] = core::array::from_fn(
-            #[inline(always)]
-            |v| Vector::of(simd, [x[v]]),
-        );
-        for c in 0..COLUMNS {
-            let y = Vector::splat(simd, y(c, t));
+        // The shorter side stays in registers while the longer passes by.
+        if REGISTERS <= COLUMNS {
+            let x: [Vector<T, S>; REGISTERS] = core::array::from_fn(
+                #[inline(always)]
+                |v| Vector::of(simd, [x[v]]),
+            );
+            for c in 0..COLUMNS {
+                let y = Vector::splat(simd, y(c, t));
+                for v in 0..REGISTERS {
+                    acc[v][c] = x[v].mul_add(y, acc[v][c]);
+                }
+            }
+        } else {
+            let y: [Vector<T, S>; COLUMNS] = core::array::from_fn(
+                #[inline(always)]
+                |c| Vector::splat(simd, y(c, t)),
+            );
             for v in 0..REGISTERS {
-                acc[v][c] = x[v].mul_add(y, acc[v][c]);
+                let x = Vector::of(simd, [x[v]]);
+                for c in 0..COLUMNS {
+                    acc[v][c] = x.mul_add(y[c], acc[v][c]);
+                }
             }
         }
     }

@@ -255,21 +255,13 @@ impl<T: Logarithm> WithSimd for &mut Residual<'_, T> {
     fn with_simd<S: Simd>(self, simd: S) -> f64 {
         self.set_coefficients();
         match (self.scores.layout, self.target, self.want) {
-            (Layout::ClassMajor, Target::Label, Want::Loss) => alone(
-                simd,
-                #[inline(always)]
-                || self.class_major(simd, LabelGroups::<false>),
-            ),
-            (Layout::ClassMajor, Target::Label, _) => alone(
-                simd,
-                #[inline(always)]
-                || self.class_major(simd, LabelGroups::<true>),
-            ),
-            (Layout::ClassMajor, Target::Soft(targets), _) => alone(
-                simd,
-                #[inline(always)]
-                || self.class_major(simd, TargetGroups(targets)),
-            ),
+            (Layout::ClassMajor, Target::Label, Want::Loss) => {
+                self.class_major(simd, LabelGroups::<false>);
+            }
+            (Layout::ClassMajor, Target::Label, _) => self.class_major(simd, LabelGroups::<true>),
+            (Layout::ClassMajor, Target::Soft(targets), _) => {
+                self.class_major(simd, TargetGroups(targets));
+            }
             (Layout::SampleMajor, Target::Label, _) => alone(
                 simd,
                 #[inline(always)]

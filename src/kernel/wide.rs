@@ -134,7 +134,7 @@ impl<T: Lanes> WithSimd for &mut Wide<'_, T> {
             room.resize(len + MAX_LANES, 0.0);
             let start = room.as_ptr().align_offset(CACHE_LINE).min(MAX_LANES);
             let panel = bytemuck::cast_slice_mut(&mut room[start..][..len]);
-            match size_of::<T>() {
+            match const { size_of::<T>() } {
                 4 => wide::<T, S, { STRETCH_BYTES / 4 }>(simd, self, panel),
                 _ => wide::<T, S, { STRETCH_BYTES / 8 }>(simd, self, panel),
             }

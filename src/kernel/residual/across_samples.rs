@@ -1,6 +1,6 @@
 //! Scores class by class: lanes run across samples.
 
-use super::{PerSample, Residual, TargetResidual, Want, label_residual, sums};
+use super::{PerSample, Residual, TargetResidual, Want, alone, label_residual, sums};
 use crate::kernel::ahead::{Ahead, each_line, prefetch};
 use crate::kernel::exp::{exp_term, restored};
 use crate::kernel::lanes::{MAX_LANES, UNROLL, Vector, is_emulated};
@@ -41,23 +41,34 @@ impl<T: Logarithm> Residual<'_, T> {
         let mut ahead = Ahead::new(self.next, samples / lanes);
         let mut start = 0;
         macro_rules! take {
-            ($registers:expr) => {
-                while start + $registers * lanes <= samples {
-                    ahead.step($registers);
-                    match asks {
-                        false => groups.group::<S, { $registers }, false>(simd, self, start),
-                        true => groups.group::<S, { $registers }, true>(simd, self, start),
-                    }
-                    start += $registers * lanes;
+            ($registers:expr, $asks:literal) => {
+                let width = $registers * lanes;
+                let end = start + (samples - start) / width * width;
+                if start < end {
+                    alone(
+                        simd,
+                        #[inline(always)]
+                        || {
+                            for start in (start..end).step_by(width) {
+                                ahead.step($registers);
+                                groups.group::<S, { $registers }, $asks>(simd, self, start);
+                            }
+                        },
+                    );
+                    start = end;
                 }
             };
         }
         // Emulated, several at a time would be of no use, and take compilers minutes.
-        if !is_emulated::<S>() {
-            take!(UNROLL);
-            take!(UNROLL / 2);
+        if const { !is_emulated::<S>() } {
+            if asks {
+                take!(UNROLL, true);
+            }
+            take!(UNROLL, false);
+            take!(UNROLL / 2, false);
         }
-        take!(1);
+        take!(1, false);
+        debug_assert_eq!(start, samples);
     }
 }
 

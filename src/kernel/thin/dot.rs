@@ -1,6 +1,6 @@
 //! Sums of products, lanes along the rows of A.
 
-use super::turned::{turned, turned_rows};
+use super::turned::{is_turning, turned, turned_rows};
 use super::{STREAMED_LINES, asks_along, for_columns, has_many_registers};
 use crate::gemm::Destination;
 use crate::kernel::ahead::{Ahead, Span};
@@ -25,10 +25,14 @@ impl<T: Lanes> WithSimd for &mut Dot<'_, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let (rows, whole) = (self.dst.nrows(), turned_rows::<T, S>(self));
-        if whole > 0 {
-            turned(simd, self.part(0..whole));
-            self.next = Span::NOTHING;
+        let (rows, mut whole) = (self.dst.nrows(), 0);
+        // In a constant, here and below, so that nothing is compiled for a level that does not use it.
+        if const { is_turning::<T, S>() } {
+            whole = turned_rows::<T, S>(self);
+            if whole > 0 {
+                turned(simd, self.part(0..whole));
+                self.next = Span::NOTHING;
+            }
         }
         if whole < rows {
             dot(simd, self.part(whole..rows));
@@ -111,11 +115,16 @@ fn dot<T: Lanes, S: Simd>(simd: S, product: Dot<'_, T>) {
             };
         }
         // As many sums as there are registers for, beside a row's and a column's.
-        match (has_many_registers::<S>(), is_short) {
-            (true, true) => tiles!(Shape::shared, 2, 12, 2, 1 2 3 4 5 6 7 8 9 10 11 12),
-            (true, false) => tiles!(Shape::tall, 1, 5, 1, 1 2 3 4 5),
-            (false, true) => tiles!(Shape::paired, 2, 12, 2, 1 2 3 4 5 6 7 8 9 10 11 12),
-            (false, false) => tiles!(Shape::flat, 1, 6, 1, 1 2 3 4 5 6),
+        if const { has_many_registers::<S>() } {
+            if is_short {
+                tiles!(Shape::shared, 2, 12, 2, 1 2 3 4 5 6 7 8 9 10 11 12);
+            } else {
+                tiles!(Shape::tall, 1, 5, 1, 1 2 3 4 5);
+            }
+        } else if const { Vector::<T, S>::COUNT >= 4 } && is_short {
+            tiles!(Shape::paired, 2, 12, 2, 1 2 3 4 5 6 7 8 9 10 11 12);
+        } else {
+            tiles!(Shape::flat, 1, 6, 1, 1 2 3 4 5 6);
         }
     }
 }
@@ -273,7 +282,7 @@ fn dot_groups<
                             )
                         };
                     }
-                    let products = match lanes / SHARE {
+                    let products = match const { Vector::<T, S>::COUNT / SHARE } {
                         16 => products!(16),
                         8 => products!(8),
                         4 => products!(4),

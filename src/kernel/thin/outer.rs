@@ -85,7 +85,7 @@ fn outer<T: Lanes, S: Simd>(simd: S, product: &mut Outer<'_, T>) {
                 })
             };
         }
-        if has_many_registers::<S>() {
+        if const { has_many_registers::<S>() } {
             tiles!(MANY_COLUMNS, 1 2 3 4 5 6 7 8 9 10);
         } else {
             tiles!(FEW_COLUMNS, 1 2 3 4 5 6);
@@ -109,7 +109,7 @@ fn outer_strips<T: Lanes, S: Simd, const COLUMNS: usize>(
     simd.vectorize(
         #[inline(always)]
         move || {
-            if has_many_registers::<S>() {
+            if const { has_many_registers::<S>() } {
                 let y: [&[T]; COLUMNS] = core::array::from_fn(
                     #[inline(always)]
                     |c| &columns.col(c).as_slice()[..lines.ncols()],
@@ -159,8 +159,8 @@ fn outer_tiles<T: Lanes, S: Simd, const COLUMNS: usize>(
         let strip = Strip { lines, from: done.min(rows - width), done, held };
         let dst = dst.as_mut();
         match registers {
-            4 if COLUMNS <= 3 => outer_tile::<T, S, 4, COLUMNS>(simd, dst, strip, &y, ahead),
-            3 if COLUMNS <= 3 => outer_tile::<T, S, 3, COLUMNS>(simd, dst, strip, &y, ahead),
+            4 if const { COLUMNS <= 3 } => outer_tile::<T, S, 4, COLUMNS>(simd, dst, strip, &y, ahead),
+            3 if const { COLUMNS <= 3 } => outer_tile::<T, S, 3, COLUMNS>(simd, dst, strip, &y, ahead),
             2 => outer_tile::<T, S, 2, COLUMNS>(simd, dst, strip, &y, ahead),
             _ => outer_tile::<T, S, 1, COLUMNS>(simd, dst, strip, &y, ahead),
         }

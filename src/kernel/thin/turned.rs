@@ -24,15 +24,19 @@ const BLOCK_BYTES: usize = 16;
 /// Blocks that a register has.
 const PARTS: usize = 4;
 
+/// Whether rows are turned at a level at all.
+pub(super) const fn is_turning<T: Lanes, S: Simd>() -> bool {
+    has_many_registers::<S>() && size_of::<T::Register<S>>() == PARTS * BLOCK_BYTES
+}
+
 /// How many rows of the result are to be computed so: the first ones, by whole groups of as many as a register has lanes. None
 /// if more are left over than are worth a second kernel.
 #[inline(always)]
 pub(super) fn turned_rows<T: Lanes, S: Simd>(product: &Dot<'_, T>) -> usize {
     let (rows, lanes) = (product.dst.nrows(), Vector::<T, S>::COUNT);
-    let is_wide = has_many_registers::<S>() && size_of::<T::Register<S>>() == PARTS * BLOCK_BYTES;
     let is_short = product.a.nrows() <= LONGEST && !product.is_streamed;
     let (whole, rest) = (rows - rows % lanes, rows % lanes);
-    if is_wide && is_short && product.b.ncols() >= FEWEST && whole >= 8 * rest { whole } else { 0 }
+    if is_short && product.b.ncols() >= FEWEST && whole >= 8 * rest { whole } else { 0 }
 }
 
 /// A product of whole groups, in tiles of one by up to [`MOST`] columns.
@@ -46,7 +50,7 @@ pub(super) fn turned<T: Lanes, S: Simd>(simd: S, product: Dot<'_, T>) {
     let mut ahead = Ahead::new(next, groups * asks);
     for_columns!(columns, MOST, 1, 5 6 7 8 9 10 11 12 13 14 15 16, |first, COLUMNS| {
         let (dst, b) = (dst.as_mut().subcols_mut(first, COLUMNS), b.subcols(first, COLUMNS));
-        match BLOCK_BYTES / size_of::<T>() {
+        match const { BLOCK_BYTES / size_of::<T>() } {
             4 => turned_groups::<T, S, COLUMNS, 4, { LONGEST / 4 + 1 }>(simd, dst, held, a, b, &mut ahead),
             _ => turned_groups::<T, S, COLUMNS, 2, { LONGEST / 2 + 1 }>(simd, dst, held, a, b, &mut ahead),
         }

@@ -134,9 +134,9 @@ impl<T: Lanes, S: Simd, const N: usize> Mask<T, S, N> {
     }
 }
 
-/// Whether registers are made of many scalars each.
+/// Whether registers are made of scalars, in place of those of AVX-512: pulp says that there are few of them.
 pub(crate) const fn is_emulated<S: Simd>() -> bool {
-    S::IS_SCALAR && size_of::<S::f64s>() > size_of::<f64>()
+    size_of::<S::f64s>() == 64 && S::REGISTER_COUNT < 32
 }
 
 /// Registers that most kernels take at a time.

@@ -47,7 +47,7 @@ impl SimdLevel {
     /// No SIMD: one lane, any processor.
     pub const SCALAR: Self = Self(Kind::Native(Arch::Scalar));
 
-    /// 512-bit registers made of scalars: the lane counts of AVX-512 on any processor. For tests.
+    /// 512-bit registers made of scalars: the lanes and the tiles of AVX-512 on any processor. For tests.
     #[cfg(feature = "emulated")]
     pub const EMULATED: Self = Self(Kind::Emulated);
 

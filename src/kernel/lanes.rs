@@ -134,9 +134,14 @@ impl<T: Lanes, S: Simd, const N: usize> Mask<T, S, N> {
     }
 }
 
-/// Whether registers are made of scalars, in place of those of AVX-512: pulp says that there are few of them.
+/// Whether a level has registers of 512 bits, or what looks like them.
+pub(crate) const fn is_widest<S: Simd>() -> bool {
+    size_of::<S::f64s>() == 64
+}
+
+/// Whether these are made of scalars: pulp says that there are few of them.
 pub(crate) const fn is_emulated<S: Simd>() -> bool {
-    size_of::<S::f64s>() == 64 && S::REGISTER_COUNT < 32
+    is_widest::<S>() && S::REGISTER_COUNT < 32
 }
 
 /// Registers that most kernels take at a time.

@@ -21,7 +21,7 @@ mod turned;
 pub(super) use dot::Dot;
 pub(super) use outer::Outer;
 
-use super::lanes::{Lanes, MAX_LANES, is_emulated};
+use super::lanes::{Lanes, MAX_LANES, is_widest};
 use super::lines::lines_mut;
 use crate::gemm::Product;
 use pulp::Simd;
@@ -65,7 +65,7 @@ const fn asks_along<S: Simd>(share: usize) -> bool {
 
 /// As AVX-512 has, and what stands for it: a tile may be as large as its addresses allow.
 const fn has_many_registers<S: Simd>() -> bool {
-    S::REGISTER_COUNT >= 32 || is_emulated::<S>()
+    S::REGISTER_COUNT >= 32 || is_widest::<S>()
 }
 
 /// Lines of a streamed A that are worked on together: it fetches the next ones meanwhile.

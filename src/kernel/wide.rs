@@ -10,7 +10,7 @@
 //! bits do not depend on the pieces that the result is cut into.
 
 use super::ahead::{Ahead, CACHE_LINE, each_line, prefetch};
-use super::lanes::{Aligned, Lanes, MAX_LANES, Vector};
+use super::lanes::{Aligned, Lanes, MAX_LANES, Vector, is_widest};
 use super::level::SimdLevel;
 use super::lines::{By, Lines, LinesMut, line_mut, lines_mut};
 use super::transpose::transpose;
@@ -104,12 +104,7 @@ impl<'a, T: Lanes> Wide<'a, T> {
     }
 }
 
-/// Whether a level has registers of 512 bits, or what looks like them.
-const fn is_widest<S: Simd>() -> bool {
-    size_of::<S::f64s>() == 64
-}
-
-/// Asks a level that.
+/// Asks a level whether it [`is_widest`].
 pub(super) struct IsWidest;
 
 impl WithSimd for IsWidest {

@@ -1,10 +1,10 @@
 //! Sums of products, lanes along the rows of A.
 
-use super::turned::{is_turning, turned, turned_rows};
+use super::turned::{turned, turned_rows};
 use super::{STREAMED_LINES, asks_along, for_columns, has_many_registers};
 use crate::gemm::Destination;
 use crate::kernel::ahead::{Ahead, Span};
-use crate::kernel::lanes::{Aligned, Lanes, MAX_LANES, Mask, Vector};
+use crate::kernel::lanes::{Aligned, Lanes, MAX_LANES, Mask, Vector, is_widest};
 use crate::kernel::lines::{Lines, LinesMut, line_mut};
 use core::ops::Range;
 use pulp::{Simd, WithSimd, bytemuck};
@@ -27,7 +27,7 @@ impl<T: Lanes> WithSimd for &mut Dot<'_, T> {
     fn with_simd<S: Simd>(self, simd: S) {
         let (rows, mut whole) = (self.dst.nrows(), 0);
         // In a constant, here and below, so that nothing is compiled for a level that does not use it.
-        if const { is_turning::<T, S>() } {
+        if const { is_widest::<S>() } {
             whole = turned_rows::<T, S>(self);
             if whole > 0 {
                 turned(simd, self.part(0..whole));

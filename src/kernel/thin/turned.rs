@@ -2,7 +2,7 @@
 //! columns have one lane a row, while the multiply-adds of the blocks before are under way.
 
 use super::dot::Dot;
-use super::{for_columns, has_many_registers};
+use super::for_columns;
 use crate::gemm::Destination;
 use crate::kernel::ahead::Ahead;
 use crate::kernel::lanes::{Aligned, Lanes, Vector};
@@ -24,12 +24,7 @@ const BLOCK_BYTES: usize = 16;
 /// Blocks that a register has.
 const PARTS: usize = 4;
 
-/// Whether rows are turned at a level at all.
-pub(super) const fn is_turning<T: Lanes, S: Simd>() -> bool {
-    has_many_registers::<S>() && size_of::<T::Register<S>>() == PARTS * BLOCK_BYTES
-}
-
-/// How many rows of the result are to be computed so: the first ones, by whole groups of as many as a register has lanes. None
+/// How many rows of the result are to be computed so, at the widest level: the first ones, by whole groups of as many as a register has lanes. None
 /// if more are left over than are worth a second kernel.
 #[inline(always)]
 pub(super) fn turned_rows<T: Lanes, S: Simd>(product: &Dot<'_, T>) -> usize {

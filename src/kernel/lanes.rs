@@ -84,9 +84,6 @@ pub trait Lanes:
         b: Self::Register<S>,
     ) -> Self::Register<S>;
 
-    /// Each lane from the one `by` lanes before it, the first ones from the last.
-    fn rotate<S: Simd>(simd: S, a: Self::Register<S>, by: usize) -> Self::Register<S>;
-
     /// Whole registers of a slice, and the rest.
     fn split<S: Simd>(slice: &[Self]) -> (&[Self::Register<S>], &[Self]);
     /// Whole registers of a slice, and the rest.
@@ -134,6 +131,11 @@ impl<T: Lanes, S: Simd, const N: usize> Mask<T, S, N> {
     }
 }
 
+/// Whether a level has registers of 256 bits or more.
+pub(crate) const fn is_wide<S: Simd>() -> bool {
+    size_of::<S::f64s>() >= 32
+}
+
 /// Whether a level has registers of 512 bits, or what looks like them.
 pub(crate) const fn is_widest<S: Simd>() -> bool {
     size_of::<S::f64s>() == 64
@@ -142,6 +144,11 @@ pub(crate) const fn is_widest<S: Simd>() -> bool {
 /// Whether these are made of scalars: pulp says that there are few of them.
 pub(crate) const fn is_emulated<S: Simd>() -> bool {
     is_widest::<S>() && S::REGISTER_COUNT < 32
+}
+
+/// As AVX-512 has, and what stands for it: a tile may be as large as its addresses allow.
+pub(crate) const fn has_many_registers<S: Simd>() -> bool {
+    S::REGISTER_COUNT >= 32 || is_widest::<S>()
 }
 
 /// Registers that most kernels take at a time.
@@ -373,7 +380,7 @@ operator!(Add, add; Sub, sub; Mul, mul; Div, div);
 
 macro_rules! lanes {
     ($t:ident, $register:ident, $mask:ident, $splat:ident, $add:ident, $sub:ident, $mul:ident, $div:ident,
-     $mul_add:ident, $less:ident, $equal:ident, $max:ident, $or:ident, $select:ident, $rotate:ident, $split:ident,
+     $mul_add:ident, $less:ident, $equal:ident, $max:ident, $or:ident, $select:ident, $split:ident,
      $split_mut:ident, $load:ident, $store:ident) => {
         impl Lanes for $t {
             type Register<S: Simd> = S::$register;
@@ -451,10 +458,6 @@ macro_rules! lanes {
                 simd.$select(mask, a, b)
             }
             #[inline(always)]
-            fn rotate<S: Simd>(simd: S, a: S::$register, by: usize) -> S::$register {
-                simd.$rotate(a, by)
-            }
-            #[inline(always)]
             fn split<S: Simd>(slice: &[Self]) -> (&[S::$register], &[Self]) {
                 S::$split(slice)
             }
@@ -477,12 +480,12 @@ macro_rules! lanes {
 #[rustfmt::skip]
 lanes!(
     f32, f32s, m32s, splat_f32s, add_f32s, sub_f32s, mul_f32s, div_f32s, mul_add_e_f32s, less_than_f32s,
-    equal_f32s, max_f32s, or_m32s, select_f32s, rotate_right_f32s, as_simd_f32s, as_mut_simd_f32s, partial_load_f32s,
+    equal_f32s, max_f32s, or_m32s, select_f32s, as_simd_f32s, as_mut_simd_f32s, partial_load_f32s,
     partial_store_f32s
 );
 #[rustfmt::skip]
 lanes!(
     f64, f64s, m64s, splat_f64s, add_f64s, sub_f64s, mul_f64s, div_f64s, mul_add_e_f64s, less_than_f64s,
-    equal_f64s, max_f64s, or_m64s, select_f64s, rotate_right_f64s, as_simd_f64s, as_mut_simd_f64s, partial_load_f64s,
+    equal_f64s, max_f64s, or_m64s, select_f64s, as_simd_f64s, as_mut_simd_f64s, partial_load_f64s,
     partial_store_f64s
 );

@@ -11,7 +11,7 @@ use super::sparse::{SparseGradient, SparseScores};
 use super::tanh::Tangent;
 use super::thin::{Dot, Outer};
 use super::transform::{Multiply, Transform};
-use super::wide::{IsWidest, Wide};
+use super::wide::{IsWide, Wide};
 #[cfg(feature = "half")]
 use super::widen::Widen;
 use crate::{Error, Targets};
@@ -73,8 +73,8 @@ impl SimdLevel {
     }
 
     /// Whether the kernel for wide products is made for it.
-    pub(super) fn is_widest(self) -> bool {
-        self.dispatch(IsWidest)
+    pub(super) fn is_wide(self) -> bool {
+        self.dispatch(IsWide)
     }
 
     /// The smallest and the largest of some labels, if there are any.

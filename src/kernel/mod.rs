@@ -13,12 +13,13 @@ mod lines;
 mod log;
 mod reduce;
 mod residual;
+mod shuffle;
 mod softmax;
 mod sparse;
 mod tanh;
 mod thin;
 mod transform;
-mod transpose;
+
 mod wide;
 #[cfg(feature = "half")]
 mod widen;

@@ -21,7 +21,7 @@ mod turned;
 pub(super) use dot::Dot;
 pub(super) use outer::Outer;
 
-use super::lanes::{Lanes, MAX_LANES, is_widest};
+use super::lanes::{Lanes, MAX_LANES, has_many_registers};
 use super::lines::lines_mut;
 use crate::gemm::Product;
 use pulp::Simd;
@@ -61,11 +61,6 @@ impl<'a, T: Lanes> Thin<'a, T> {
 /// Whether a tile asks for what is read next within its loop, and not before it: where a step of the loop is long enough.
 const fn asks_along<S: Simd>(share: usize) -> bool {
     has_many_registers::<S>() && share == 1
-}
-
-/// As AVX-512 has, and what stands for it: a tile may be as large as its addresses allow.
-const fn has_many_registers<S: Simd>() -> bool {
-    S::REGISTER_COUNT >= 32 || is_widest::<S>()
 }
 
 /// Lines of a streamed A that are worked on together: it fetches the next ones meanwhile.

@@ -1,4 +1,4 @@
-//! A·B where B has many columns, on registers of 512 bits.
+//! A·B where B has many columns, on registers of 256 bits or more.
 //!
 //! The blocking is that of Goto and van de Geijn ("Anatomy of High-Performance Matrix Multiplication", ACM Transactions on
 //! Mathematical Software 34(3), 2008). A panel of A, which the second-level cache holds, is copied into the order in which
@@ -10,16 +10,18 @@
 //! bits do not depend on the pieces that the result is cut into.
 
 use super::ahead::{Ahead, CACHE_LINE, each_line, prefetch};
-use super::lanes::{Aligned, Lanes, MAX_LANES, Vector, is_widest};
+use super::lanes::{Aligned, Lanes, MAX_LANES, Vector, has_many_registers, is_wide, is_widest};
 use super::level::SimdLevel;
 use super::lines::{By, Lines, LinesMut, line_mut, lines_mut};
-use super::transpose::transpose;
+use super::shuffle::{BLOCK_BYTES, by_blocks};
 use crate::gemm::{Destination, Product};
 use core::cell::Cell;
 use pulp::{Simd, WithSimd, bytemuck};
 
-/// Bytes of a panel: half of a second-level cache of 2 MiB.
-const PANEL_BYTES: usize = 1 << 20;
+/// Bytes of a panel: half of a second-level cache, of 2 MiB or of 512 KiB.
+const fn panel_bytes<S: Simd>() -> usize {
+    if is_widest::<S>() { 1 << 20 } else { 256 << 10 }
+}
 
 /// Bytes of a stretch of a column of B, and of a panel's row.
 const STRETCH_BYTES: usize = 1 << 10;
@@ -27,10 +29,13 @@ const STRETCH_BYTES: usize = 1 << 10;
 /// Registers of a strip.
 const STRIP: usize = 2;
 
-/// Columns of a tile.
+/// Columns of a tile where a level has 32 registers.
 const COLUMNS: usize = 12;
 
-/// Columns of a tile where fewer than [`COLUMNS`] are left.
+/// The same where it has 16.
+const FEW_COLUMNS: usize = 6;
+
+/// Columns of a tile where fewer are left.
 const LAST_COLUMNS: usize = 4;
 
 /// Columns of A from one that is copied to one that is asked for.
@@ -38,6 +43,10 @@ const COLUMNS_AHEAD: usize = 16;
 
 /// Depths of a strip from one that is multiplied to one that is asked for.
 const DEPTHS_AHEAD: usize = 4;
+
+/// Depths whose addresses and ends are computed at once: a core that another program shares is short of instructions before it
+/// is short of multiply-adds.
+const UNROLL: usize = 8;
 
 /// Depths of a tile that are multiplied before some more is fetched: of the tile's place, and of the next columns of B.
 const DEPTHS_TOGETHER: usize = 64;
@@ -88,7 +97,7 @@ impl<'a, T: Lanes> Wide<'a, T> {
             && dst.row_stride() == 1
             && By::new(a).is_some()
             && By::new(b).is_some()
-            && level.is_widest()
+            && level.is_wide()
     }
 
     /// A product whose matrices have contiguous lines; any other comes back.
@@ -104,15 +113,15 @@ impl<'a, T: Lanes> Wide<'a, T> {
     }
 }
 
-/// Asks a level whether it [`is_widest`].
-pub(super) struct IsWidest;
+/// Asks a level whether it [`is_wide`].
+pub(super) struct IsWide;
 
-impl WithSimd for IsWidest {
+impl WithSimd for IsWide {
     type Output = bool;
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) -> bool {
-        is_widest::<S>()
+        is_wide::<S>()
     }
 }
 
@@ -121,11 +130,11 @@ impl<T: Lanes> WithSimd for &mut Wide<'_, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        debug_assert!(is_widest::<S>());
+        debug_assert!(is_wide::<S>());
         // For no other level is it worth being compiled.
-        if const { is_widest::<S>() } {
+        if const { is_wide::<S>() } {
             let mut room = ROOM.take();
-            let len = PANEL_BYTES / size_of::<f64>();
+            let len = panel_bytes::<S>() / size_of::<f64>();
             room.resize(len + MAX_LANES, 0.0);
             let start = room.as_ptr().align_offset(CACHE_LINE).min(MAX_LANES);
             let panel = bytemuck::cast_slice_mut(&mut room[start..][..len]);
@@ -144,7 +153,7 @@ fn wide<T: Lanes, S: Simd, const STRETCH: usize>(simd: S, product: &mut Wide<'_,
     let (rows, columns, lanes) = (dst.nrows(), dst.ncols(), Vector::<T, S>::COUNT);
     let mut near = [[T::ZERO; COLUMNS]; STRETCH];
     let stretches = depth.div_ceil(STRETCH);
-    let panels = rows.div_ceil(PANEL_BYTES / STRETCH_BYTES);
+    let panels = rows.div_ceil(panel_bytes::<S>() / STRETCH_BYTES);
     let most = rows.div_ceil(panels).next_multiple_of(STRIP * lanes);
     for stretch in 0..stretches {
         let depths = depth * stretch / stretches..depth * (stretch + 1) / stretches;
@@ -171,7 +180,13 @@ fn wide<T: Lanes, S: Simd, const STRETCH: usize>(simd: S, product: &mut Wide<'_,
                         first = end;
                     }};
                 }
-                if columns - first >= COLUMNS { tiles!(COLUMNS) } else { tiles!(LAST_COLUMNS) }
+                if const { has_many_registers::<S>() } && columns - first >= COLUMNS {
+                    tiles!(COLUMNS)
+                } else if const { !has_many_registers::<S>() } && columns - first >= FEW_COLUMNS {
+                    tiles!(FEW_COLUMNS)
+                } else {
+                    tiles!(LAST_COLUMNS)
+                }
             }
         }
     }
@@ -222,7 +237,7 @@ fn pack_columns<T: Lanes, S: Simd, const REGISTERS: usize>(
     }
 }
 
-/// The same, a square at a time.
+/// The same, of rows, which are turned block by block.
 #[inline(always)]
 fn pack_rows<T: Lanes, S: Simd, const REGISTERS: usize>(
     simd: S,
@@ -230,32 +245,60 @@ fn pack_rows<T: Lanes, S: Simd, const REGISTERS: usize>(
     start: usize,
     strip: &mut [T],
 ) {
-    let (lanes, depth, last) = (Vector::<T, S>::COUNT, rows.nrows(), rows.ncols() - 1);
     let strip = T::split_mut::<S>(strip).0.as_chunks_mut::<REGISTERS>().0;
+    for register in 0..REGISTERS {
+        let first = start + register * Vector::<T, S>::COUNT;
+        macro_rules! pack {
+            ($block:literal, $parts:literal) => {
+                pack_turned::<T, S, REGISTERS, $block, $parts>(simd, rows, first, register, strip)
+            };
+        }
+        match const { size_of::<S::f64s>() / size_of::<T>() } {
+            16 => pack!(4, 4),
+            8 if const { size_of::<T>() == 4 } => pack!(4, 2),
+            8 => pack!(2, 4),
+            _ => pack!(2, 2),
+        }
+    }
+}
+
+/// A register of rows, to its place in a strip.
+#[inline(always)]
+fn pack_turned<T: Lanes, S: Simd, const REGISTERS: usize, const BLOCK: usize, const PARTS: usize>(
+    simd: S,
+    rows: Lines<'_, T>,
+    first: usize,
+    register: usize,
+    strip: &mut [[T::Register<S>; REGISTERS]],
+) {
+    let (lanes, last) = (BLOCK * PARTS, rows.ncols() - 1);
+    let steps = rows.nrows() / BLOCK;
     // The last row again in place of those that complete a register: nothing reads what becomes of it.
-    let lines_from = |first: usize| -> [&[T]; MAX_LANES] {
-        core::array::from_fn(
+    let blocks_from = |first: usize| -> [[&[[T; BLOCK]]; PARTS]; BLOCK] {
+        by_blocks(
             #[inline(always)]
-            |i| rows.col((first + i).min(last)).as_slice(),
+            |i| &rows.col((first + i).min(last)).as_slice().as_chunks().0[..steps],
         )
     };
-    for register in 0..REGISTERS {
-        let first = start + register * lanes;
-        let (lines, soon) = (lines_from(first), lines_from(first + lanes));
-        for (step, out) in strip.chunks_exact_mut(lanes).enumerate() {
-            let mut square = [T::splat(simd, T::ZERO); MAX_LANES];
-            for i in 0..lanes {
-                prefetch(&soon[i][step * lanes]);
-                square[i] = T::split::<S>(lines[i]).0[step];
-            }
-            transpose::<T, S>(simd, &mut square);
-            for (out, column) in out.iter_mut().zip(square) {
-                out[register] = column;
+    let (blocks, soon) = (blocks_from(first), blocks_from(first + lanes));
+    let (turned, rest) = strip.split_at_mut(steps * BLOCK);
+    for (step, out) in turned.as_chunks_mut::<BLOCK>().0.iter_mut().enumerate() {
+        if step % (CACHE_LINE / BLOCK_BYTES) == 0 {
+            for i in 0..BLOCK {
+                for part in 0..PARTS {
+                    prefetch(&soon[i][part][step]);
+                }
             }
         }
-        for (t, out) in strip.iter_mut().enumerate().skip(depth / lanes * lanes) {
-            let out = &mut bytemuck::cast_slice_mut(out)[register * lanes..][..lanes];
-            out.iter_mut().zip(lines).for_each(|(out, line)| *out = line[t]);
+        let columns = Vector::turned(simd, blocks, step);
+        for t in 0..BLOCK {
+            out[t][register] = columns[t].register();
+        }
+    }
+    for (out, t) in rest.iter_mut().zip(steps * BLOCK..) {
+        let out = &mut bytemuck::cast_slice_mut(out)[register * lanes..][..lanes];
+        for (i, out) in out.iter_mut().enumerate() {
+            *out = rows.col((first + i).min(last)).as_slice()[t];
         }
     }
 }
@@ -354,16 +397,31 @@ fn tile<
         for c in columns * start / depth..columns * end / depth {
             each_line(dst.as_ref().col(c).as_slice()).for_each(prefetch);
         }
-        for t in start..end {
-            if let Some(soon) = strip.get(t + DEPTHS_AHEAD) {
-                soon.iter().for_each(prefetch);
-            }
-            for c in 0..TILE {
-                let y = Vector::splat(simd, if BY_DEPTH { near[t][c] } else { by_column[c][t] });
-                for i in 0..REGISTERS {
-                    sums[i][c] = Vector::of(simd, [strip[t][i]]).mul_add(y, sums[i][c]);
+        macro_rules! multiply_add {
+            ($rows:expr, $t:expr) => {
+                for c in 0..TILE {
+                    let y = Vector::splat(simd, if BY_DEPTH { near[$t][c] } else { by_column[c][$t] });
+                    for i in 0..REGISTERS {
+                        sums[i][c] = Vector::of(simd, [$rows[i]]).mul_add(y, sums[i][c]);
+                    }
+                }
+            };
+        }
+        let (whole, rest) = strip[start..end].as_chunks::<UNROLL>();
+        for (rows, t) in whole.iter().zip((start..).step_by(UNROLL)) {
+            if const { is_widest::<S>() }
+                && let Some(soon) = strip.get(t + DEPTHS_AHEAD..t + DEPTHS_AHEAD + UNROLL)
+            {
+                for u in 0..UNROLL {
+                    soon[u].iter().for_each(prefetch);
                 }
             }
+            for u in 0..UNROLL {
+                multiply_add!(rows[u], t + u);
+            }
+        }
+        for (rows, t) in rest.iter().zip(end - rest.len()..) {
+            multiply_add!(rows, t);
         }
         start = end;
     }

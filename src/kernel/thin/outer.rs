@@ -1,9 +1,9 @@
 //! Outer products, lanes along the columns of A.
 
-use super::{STREAMED_LINES, asks_along, for_columns, has_many_registers};
+use super::{STREAMED_LINES, asks_along, for_columns};
 use crate::gemm::Destination;
 use crate::kernel::ahead::{Ahead, Span};
-use crate::kernel::lanes::{Aligned, Lanes, Vector};
+use crate::kernel::lanes::{Aligned, Lanes, Vector, has_many_registers};
 use crate::kernel::lines::{Lines, LinesMut, line_mut};
 use pulp::{Simd, WithSimd};
 

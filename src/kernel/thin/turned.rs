@@ -7,6 +7,7 @@ use crate::gemm::Destination;
 use crate::kernel::ahead::Ahead;
 use crate::kernel::lanes::{Aligned, Lanes, Vector};
 use crate::kernel::lines::{Lines, LinesMut, line_mut};
+use crate::kernel::shuffle::{BLOCK_BYTES, by_blocks};
 use pulp::Simd;
 
 /// Numbers of the longest row: of longer ones, turning may cost more than sums over lanes do.
@@ -17,9 +18,6 @@ const FEWEST: usize = 5;
 
 /// Most columns of a tile: as many sums as there are registers for, beside a block's.
 const MOST: usize = 16;
-
-/// Bytes of a block: numbers moved within as many cost a processor least.
-const BLOCK_BYTES: usize = 16;
 
 /// Blocks that a register has.
 const PARTS: usize = 4;
@@ -86,7 +84,7 @@ fn turned_groups<T: Lanes, S: Simd, const COLUMNS: usize, const BLOCK: usize, co
                 );
                 let mut sums = [Vector::<T, S>::splat(simd, T::ZERO); COLUMNS];
                 if rest > 0 {
-                    let x = Vector::turned::<BLOCK>(
+                    let x = Vector::turned::<BLOCK, PARTS>(
                         simd,
                         by_blocks(
                             #[inline(always)]
@@ -109,7 +107,7 @@ fn turned_groups<T: Lanes, S: Simd, const COLUMNS: usize, const BLOCK: usize, co
                 for asked in (0..steps).step_by(PARTS) {
                     ahead.step(1);
                     for s in asked..steps.min(asked + PARTS) {
-                        let x = Vector::turned::<BLOCK>(simd, x, s);
+                        let x = Vector::turned::<BLOCK, PARTS>(simd, x, s);
                         for t in 0..BLOCK {
                             for c in 0..COLUMNS {
                                 sums[c] = x[t].mul_add(Vector::splat(simd, y[s][c][t]), sums[c]);
@@ -128,43 +126,4 @@ fn turned_groups<T: Lanes, S: Simd, const COLUMNS: usize, const BLOCK: usize, co
             }
         },
     );
-}
-
-/// Of a group's rows: those that belong to the same lane of each block of a register, and these by the number of the lane.
-#[inline(always)]
-fn by_blocks<A, const BLOCK: usize>(of: impl Fn(usize) -> A) -> [[A; PARTS]; BLOCK] {
-    core::array::from_fn(
-        #[inline(always)]
-        |i| {
-            core::array::from_fn(
-                #[inline(always)]
-                |part| of(part * BLOCK + i),
-            )
-        },
-    )
-}
-
-impl<T: Lanes, S: Simd> Vector<T, S> {
-    /// Of as many rows as there are lanes, the `at`-th block: its columns.
-    #[inline(always)]
-    fn turned<const BLOCK: usize>(
-        simd: S,
-        rows: [[&[[T; BLOCK]]; PARTS]; BLOCK],
-        at: usize,
-    ) -> [Self; BLOCK] {
-        let mut square: [Self; BLOCK] = core::array::from_fn(
-            #[inline(always)]
-            |i| Self::join(simd, rows[i], at),
-        );
-        // Each block of the registers is a square of numbers.
-        if BLOCK == 4 {
-            let [a, b] = square[0].units(square[1], 4, 2);
-            let [c, d] = square[2].units(square[3], 4, 2);
-            [square[0], square[1]] = a.units(c, 4, 1);
-            [square[2], square[3]] = b.units(d, 4, 1);
-        } else {
-            [square[0], square[1]] = square[0].units(square[1], 2, 1);
-        }
-        square
-    }
 }

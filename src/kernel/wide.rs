@@ -41,12 +41,12 @@ const LAST_COLUMNS: usize = 4;
 /// Columns of A from one that is copied to one that is asked for.
 const COLUMNS_AHEAD: usize = 16;
 
-/// Depths of a strip from one that is multiplied to one that is asked for.
+/// Depths of a strip from one that is multiplied to one that is asked for, where a level has 32 registers.
 const DEPTHS_AHEAD: usize = 4;
 
-/// Depths whose addresses and ends are computed at once: a core that another program shares is short of instructions before it
-/// is short of multiply-adds.
-const UNROLL: usize = 8;
+/// Depths for one test of whether there are more, where it has 16: a core that another program shares is short of instructions
+/// before it is short of multiply-adds.
+const AT_ONCE: usize = 8;
 
 /// Depths of a tile that are multiplied before some more is fetched: of the tile's place, and of the next columns of B.
 const DEPTHS_TOGETHER: usize = 64;
@@ -407,21 +407,22 @@ fn tile<
                 }
             };
         }
-        let (whole, rest) = strip[start..end].as_chunks::<UNROLL>();
-        for (rows, t) in whole.iter().zip((start..).step_by(UNROLL)) {
-            if const { is_widest::<S>() }
-                && let Some(soon) = strip.get(t + DEPTHS_AHEAD..t + DEPTHS_AHEAD + UNROLL)
-            {
-                for u in 0..UNROLL {
-                    soon[u].iter().for_each(prefetch);
+        let mut t = start;
+        if const { !has_many_registers::<S>() } {
+            for rows in strip[start..end].as_chunks::<AT_ONCE>().0 {
+                for u in 0..AT_ONCE {
+                    multiply_add!(rows[u], t + u);
                 }
-            }
-            for u in 0..UNROLL {
-                multiply_add!(rows[u], t + u);
+                t += AT_ONCE;
             }
         }
-        for (rows, t) in rest.iter().zip(end - rest.len()..) {
-            multiply_add!(rows, t);
+        for t in t..end {
+            if const { has_many_registers::<S>() }
+                && let Some(soon) = strip.get(t + DEPTHS_AHEAD)
+            {
+                soon.iter().for_each(prefetch);
+            }
+            multiply_add!(strip[t], t);
         }
         start = end;
     }

@@ -407,22 +407,21 @@ fn tile<
                 }
             };
         }
-        let mut t = start;
-        if const { !has_many_registers::<S>() } {
-            for rows in strip[start..end].as_chunks::<AT_ONCE>().0 {
-                for u in 0..AT_ONCE {
-                    multiply_add!(rows[u], t + u);
-                }
-                t += AT_ONCE;
+        let whole = if has_many_registers::<S>() { start } else { end };
+        let (whole, _) = strip[start..whole].as_chunks::<AT_ONCE>();
+        for (rows, t) in whole.iter().zip((start..).step_by(AT_ONCE)) {
+            for u in 0..AT_ONCE {
+                multiply_add!(rows[u], t + u);
             }
         }
-        for t in t..end {
+        let rest = start + whole.len() * AT_ONCE;
+        for (rows, t) in strip[rest..end].iter().zip(rest..) {
             if const { has_many_registers::<S>() }
                 && let Some(soon) = strip.get(t + DEPTHS_AHEAD)
             {
                 soon.iter().for_each(prefetch);
             }
-            multiply_add!(strip[t], t);
+            multiply_add!(rows, t);
         }
         start = end;
     }

@@ -35,10 +35,6 @@ const fn most_lines<S: Simd>() -> usize {
 /// Lines that are worked on together where the numbers of B are copied.
 const NEAR_LINES: usize = 64;
 
-/// Lines for one test of whether there are more, where their numbers of B are copied: a core that another program shares is short
-/// of instructions before it is short of multiply-adds.
-const AT_ONCE: usize = 4;
-
 /// Most columns of a tile: as many sums as there are registers for, beside a line's and a column's, and not many more addresses
 /// than that.
 const fn most_columns<S: Simd>() -> usize {
@@ -208,37 +204,35 @@ fn outer_tile<T: Lanes, S: Simd, const REGISTERS: usize, const COLUMNS: usize>(
     if !asks_along::<S>(1) {
         ahead.step(lines.ncols());
     }
-    let strip = lines.subrows(from, width);
-    let mut t = 0;
-    // Four registers by three columns leave none free for what the compiler would do early.
-    if const { !has_many_registers::<S>() && REGISTERS <= COLUMNS } {
-        while t < strip.ncols() / AT_ONCE * AT_ONCE {
-            let some = strip.subcols(t, AT_ONCE);
-            // What `near` has of each column: no other bound is to be checked.
-            assert!(t <= NEAR_LINES - AT_ONCE);
-            for u in 0..AT_ONCE {
-                add_line(
-                    simd,
-                    some.col(u).as_slice(),
-                    #[inline(always)]
-                    |c| y(c, t + u),
-                    &mut acc,
-                );
-            }
-            t += AT_ONCE;
-        }
-    }
-    for t in t..strip.ncols() {
+    for (t, line) in lines.subrows(from, width).col_iter().enumerate() {
         if asks_along::<S>(1) {
             ahead.step(1);
         }
-        add_line(
-            simd,
-            strip.col(t).as_slice(),
-            #[inline(always)]
-            |c| y(c, t),
-            &mut acc,
-        );
+        let x = T::split::<S>(line.as_slice()).0;
+        // The shorter side stays in registers while the longer passes by.
+        if REGISTERS <= COLUMNS {
+            let x: [Vector<T, S>; REGISTERS] = core::array::from_fn(
+                #[inline(always)]
+                |v| Vector::of(simd, [x[v]]),
+            );
+            for c in 0..COLUMNS {
+                let y = Vector::splat(simd, y(c, t));
+                for v in 0..REGISTERS {
+                    acc[v][c] = x[v].mul_add(y, acc[v][c]);
+                }
+            }
+        } else {
+            let y: [Vector<T, S>; COLUMNS] = core::array::from_fn(
+                #[inline(always)]
+                |c| Vector::splat(simd, y(c, t)),
+            );
+            for v in 0..REGISTERS {
+                let x = Vector::of(simd, [x[v]]);
+                for c in 0..COLUMNS {
+                    acc[v][c] = x.mul_add(y[c], acc[v][c]);
+                }
+            }
+        }
     }
     for c in 0..COLUMNS {
         let out = &mut line_mut(&mut dst, c)[from..from + width];
@@ -253,41 +247,6 @@ fn outer_tile<T: Lanes, S: Simd, const REGISTERS: usize, const COLUMNS: usize>(
                 new = new.or_else(fresh, old);
             }
             new.store(out);
-        }
-    }
-}
-
-/// To the sums added: some registers of a line, times the numbers of B for its columns.
-#[inline(always)]
-fn add_line<T: Lanes, S: Simd, const REGISTERS: usize, const COLUMNS: usize>(
-    simd: S,
-    line: &[T],
-    y: impl Fn(usize) -> T,
-    sums: &mut [[Vector<T, S>; COLUMNS]; REGISTERS],
-) {
-    let x = T::split::<S>(line).0;
-    // The shorter side stays in registers while the longer passes by.
-    if REGISTERS <= COLUMNS {
-        let x: [Vector<T, S>; REGISTERS] = core::array::from_fn(
-            #[inline(always)]
-            |v| Vector::of(simd, [x[v]]),
-        );
-        for c in 0..COLUMNS {
-            let y = Vector::splat(simd, y(c));
-            for v in 0..REGISTERS {
-                sums[v][c] = x[v].mul_add(y, sums[v][c]);
-            }
-        }
-    } else {
-        let y: [Vector<T, S>; COLUMNS] = core::array::from_fn(
-            #[inline(always)]
-            |c| Vector::splat(simd, y(c)),
-        );
-        for v in 0..REGISTERS {
-            let x = Vector::of(simd, [x[v]]);
-            for c in 0..COLUMNS {
-                sums[v][c] = x.mul_add(y[c], sums[v][c]);
-            }
         }
     }
 }

@@ -19,7 +19,6 @@ mod sparse;
 mod tanh;
 mod thin;
 mod transform;
-
 mod wide;
 #[cfg(feature = "half")]
 mod widen;

@@ -105,7 +105,8 @@ pub(super) fn by_blocks<A, const BLOCK: usize, const PARTS: usize>(
     )
 }
 
-/// The instructions for it. Of lanes taken one by one the compiler makes several shuffles for one, here and there a dozen.
+/// The instructions for [`Vector::units`]. Of lanes taken one by one the compiler makes several shuffles for one, here and there a
+/// dozen.
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use crate::kernel::lanes::Lanes;

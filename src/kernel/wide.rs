@@ -44,8 +44,8 @@ const COLUMNS_AHEAD: usize = 16;
 /// Depths of a strip from one that is multiplied to one that is asked for, where a level has 32 registers.
 const DEPTHS_AHEAD: usize = 4;
 
-/// Depths for one test of whether there are more, where it has 16: a core that another program shares is short of instructions
-/// before it is short of multiply-adds.
+/// Depths for one test of whether there are more, where a level has 16 registers: a core that another program shares is short of
+/// instructions before it is short of multiply-adds.
 const AT_ONCE: usize = 8;
 
 /// Depths of a tile that are multiplied before some more is fetched: of the tile's place, and of the next columns of B.
@@ -407,6 +407,7 @@ fn tile<
                 }
             };
         }
+        // With more sums, a test at every depth costs little.
         let whole = if has_many_registers::<S>() { start } else { end };
         let (whole, _) = strip[start..whole].as_chunks::<AT_ONCE>();
         for (rows, t) in whole.iter().zip((start..).step_by(AT_ONCE)) {

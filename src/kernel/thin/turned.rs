@@ -22,8 +22,8 @@ const MOST: usize = 16;
 /// Blocks that a register has.
 const PARTS: usize = 4;
 
-/// How many rows of the result are to be computed so, at the widest level: the first ones, by whole groups of as many as a register has lanes. None
-/// if more are left over than are worth a second kernel.
+/// How many rows of the result are to be computed so, at the widest level: the first ones, by whole groups of as many as a
+/// register has lanes. None if more are left over than are worth a second kernel.
 #[inline(always)]
 pub(super) fn turned_rows<T: Lanes, S: Simd>(product: &Dot<'_, T>) -> usize {
     let (rows, lanes) = (product.dst.nrows(), Vector::<T, S>::COUNT);

@@ -145,11 +145,11 @@ impl<'a, T: Real> Problem<'a, T> {
     /// What a block needs of scratch.
     pub(crate) fn sizes(&self) -> Sizes {
         let rows = self.plan.rows();
-        let copies = match self.task {
+        let copies: usize = match self.task {
             Task::Value | Task::HessianProduct => 0,
             Task::HessianDiagonal => 1,
             Task::Hessian => 2,
-        } + usize::from(self.copies_features());
+        };
         Sizes {
             rows,
             plane: self.plan.scores_len(),
@@ -158,7 +158,10 @@ impl<'a, T: Real> Problem<'a, T> {
             features: match self.features.data() {
                 // A number a class.
                 Data::Sparse(_) => self.plan.padded_classes(),
-                _ => copies.saturating_mul(rows).saturating_mul(self.features_stride()),
+                _ => {
+                    let copies = copies.saturating_mul(rows).saturating_mul(self.features_stride());
+                    copies.saturating_add(self.copied_features(rows))
+                }
             },
         }
     }

@@ -68,6 +68,12 @@ const MOST_ROWS: usize = 1 << 10;
 /// The same where Θ is large: of threads that share a block, each copies all of Θ for its samples.
 const MOST_TALL: usize = 1 << 11;
 
+/// Features from which on a sample has enough of them for products along them.
+const FEW_FEATURES: usize = 32;
+
+/// Classes from which on a copy of so few features by columns is worth its cost.
+const SHARING_CLASSES: usize = 16;
+
 /// Bytes of a Θ that no longer fits the cache.
 const LARGE_THETA_BYTES: usize = 1 << 20;
 
@@ -204,6 +210,14 @@ impl Plan {
     /// column-major X would not find the next block's addresses, nor even its own in the next pass.
     pub(crate) fn is_streamed(&self) -> bool {
         self.shape.storage == Storage::ColumnMajor && self.shape.features > FEW_PAGES && !self.fits_cache()
+    }
+
+    /// Whether the products of row-major features read a copy of them by columns, so that lanes run along the samples: the few
+    /// features of one fill no registers. Where registers are filled, the more classes share the cost of the copy the better.
+    pub(crate) fn turns_features(&self) -> bool {
+        let Shape { samples, features, classes, .. } = self.shape;
+        let few = if classes >= SHARING_CLASSES { FEW_FEATURES } else { MAX_LANES };
+        features < few && classes <= THIN && samples >= MAX_LANES
     }
 
     /// Samples in a block, at most.

@@ -2,9 +2,9 @@
 
 use super::Problem;
 use crate::batch::Data;
-use crate::kernel::{MAX_LANES, Real, Span, Sparse};
+use crate::kernel::{MAX_LANES, Real, Span, Sparse, Turn};
 use core::ops::Range;
-use faer::MatRef;
+use faer::{MatMut, MatRef};
 
 /// The features of a block as the products read them.
 #[derive(Clone, Copy)]
@@ -97,15 +97,35 @@ impl Next {
     }
 }
 
+/// In what order the products read a block's features.
+enum Order {
+    /// As they are.
+    Stored,
+    /// In a copy: neither those of a sample nor those of a feature are neighbours, or they are of a smaller type.
+    BySample,
+    /// In a copy: there are few of them.
+    ByFeature,
+}
+
 impl<'a, T: Real> Problem<'a, T> {
-    /// Whether the products read a copy of a block's features: where neither those of a sample nor those of a feature
-    /// are neighbours, or they are of a smaller type.
-    pub(super) fn copies_features(&self) -> bool {
+    fn order(&self) -> Order {
         match self.features.data() {
-            Data::Dense(x) => x.row_stride() != 1 && x.col_stride() != 1,
+            Data::Dense(x) if x.row_stride() == 1 => Order::Stored,
+            Data::Dense(_) if self.plan.turns_features() => Order::ByFeature,
+            Data::Dense(x) if x.col_stride() == 1 => Order::Stored,
+            Data::Dense(_) => Order::BySample,
             #[cfg(feature = "half")]
-            Data::Half(_) => true,
-            Data::Sparse(_) => false,
+            Data::Half(_) => Order::BySample,
+            Data::Sparse(_) => Order::Stored,
+        }
+    }
+
+    /// Numbers of a copy of a block's features, if there is one, for so many samples.
+    pub(super) fn copied_features(&self, rows: usize) -> usize {
+        match self.order() {
+            Order::Stored => 0,
+            Order::BySample => rows.saturating_mul(self.features_stride()),
+            Order::ByFeature => column_stride(rows).saturating_mul(self.features.features()),
         }
     }
 
@@ -142,17 +162,18 @@ impl<'a, T: Real> Problem<'a, T> {
             }
             Data::Dense(x) => {
                 let (x, next) = (x.subrows(start, count), Span::of(x.subrows(end, soon)));
-                if !self.copies_features() {
-                    let next = match self.plan.is_streamed() {
-                        true => Next::streamed(Span::of(x), next, last),
-                        false => Next::shared(next, features, last),
-                    };
-                    return (Rows::Dense { x, next }, room);
-                }
-                let (copy, room) = self.copy_rows(count, features, room, |i, out| {
-                    out.iter_mut().zip(x.row(i).iter()).for_each(|(out, &x)| *out = x);
-                });
-                (Rows::Dense { x: copy, next: Next::shared(next, features, last) }, room)
+                let next = match self.plan.is_streamed() {
+                    true => Next::streamed(Span::of(x), next, last),
+                    false => Next::shared(next, features, last),
+                };
+                let (x, room) = match self.order() {
+                    Order::Stored => (x, room),
+                    Order::BySample => self.copy_rows(count, features, room, |i, out| {
+                        out.iter_mut().zip(x.row(i).iter()).for_each(|(out, &x)| *out = x);
+                    }),
+                    Order::ByFeature => self.copy_columns(x, room),
+                };
+                (Rows::Dense { x, next }, room)
             }
         }
     }
@@ -172,4 +193,19 @@ impl<'a, T: Real> Problem<'a, T> {
         }
         (MatRef::from_column_major_slice_with_stride(copy, columns, rows, stride).transpose(), room)
     }
+
+    /// A matrix as one of contiguous columns, and what is left of the room.
+    fn copy_columns<'s>(&self, x: MatRef<'_, T>, room: &'s mut [T]) -> (MatRef<'s, T>, &'s mut [T]) {
+        let (rows, columns) = x.shape();
+        let stride = column_stride(rows);
+        let (copy, room) = room.split_at_mut(stride * columns);
+        let to = MatMut::from_column_major_slice_with_stride_mut(&mut *copy, rows, columns, stride);
+        T::run_turn(Turn::new(x, to), self.level);
+        (MatRef::from_column_major_slice_with_stride(copy, rows, columns, stride), room)
+    }
+}
+
+/// Distance of the columns of a copy: as that of the classes of a block.
+fn column_stride(rows: usize) -> usize {
+    rows.next_multiple_of(MAX_LANES) + MAX_LANES
 }

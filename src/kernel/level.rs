@@ -11,6 +11,7 @@ use super::sparse::{SparseGradient, SparseScores};
 use super::tanh::Tangent;
 use super::thin::{Dot, Outer};
 use super::transform::{Multiply, Transform};
+use super::turn::Turn;
 use super::wide::{IsWide, Wide};
 #[cfg(feature = "half")]
 use super::widen::Widen;
@@ -212,6 +213,7 @@ kernels!(
     run_dot(Dot) -> (),
     run_outer(Outer) -> (),
     run_wide(Wide) -> (),
+    run_turn(Turn) -> (),
     run_sparse_scores(SparseScores) -> (),
     run_sparse_gradient(SparseGradient) -> (),
     #[cfg(feature = "half")]

@@ -19,6 +19,7 @@ mod sparse;
 mod tanh;
 mod thin;
 mod transform;
+mod turn;
 mod wide;
 #[cfg(feature = "half")]
 mod widen;
@@ -33,6 +34,7 @@ pub(crate) use residual::{Layout, NO_LABEL, PER_SAMPLE, PerSample, Residual, Sco
 pub(crate) use sparse::{Sparse, SparseGradient, SparseScores};
 pub(crate) use thin::{THIN, Thin};
 pub(crate) use transform::{Multiply, SoftCap, Transform};
+pub(crate) use turn::Turn;
 pub(crate) use wide::Wide;
 #[cfg(feature = "half")]
 pub(crate) use widen::{Narrow, Widen};

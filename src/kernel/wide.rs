@@ -198,41 +198,48 @@ fn pack<T: Lanes, S: Simd>(simd: S, a: By<'_, T>, rows: usize, panel: &mut [T]) 
     let lanes = Vector::<T, S>::COUNT;
     let width = STRIP * lanes;
     let depth = panel.len() / rows.next_multiple_of(lanes);
-    for (strip, start) in panel.chunks_mut(width * depth).zip((0..rows).step_by(width)) {
-        match (a, strip.len() == width * depth) {
-            (By::Columns(x), true) => pack_columns::<T, S, STRIP>(simd, x, start, strip),
-            (By::Columns(x), false) => pack_columns::<T, S, 1>(simd, x, start, strip),
-            (By::Rows(x), true) => pack_rows::<T, S, STRIP>(simd, x, start, strip),
-            (By::Rows(x), false) => pack_rows::<T, S, 1>(simd, x, start, strip),
+    match a {
+        By::Columns(x) => pack_columns(simd, x, panel),
+        By::Rows(x) => {
+            for (strip, start) in panel.chunks_mut(width * depth).zip((0..rows).step_by(width)) {
+                match strip.len() == width * depth {
+                    true => pack_rows::<T, S, STRIP>(simd, x, start, strip),
+                    false => pack_rows::<T, S, 1>(simd, x, start, strip),
+                }
+            }
         }
     }
 }
 
-/// From one row on, as many as there are or fit.
+/// Column by column to all strips: one is read as it lies in memory, where the next may be on another page.
 #[inline(always)]
-fn pack_columns<T: Lanes, S: Simd, const REGISTERS: usize>(
-    simd: S,
-    columns: Lines<'_, T>,
-    start: usize,
-    strip: &mut [T],
-) {
-    let lanes = Vector::<T, S>::COUNT;
-    let columns = columns.subrows(start, (REGISTERS * lanes).min(columns.nrows() - start));
-    let strip = T::split_mut::<S>(strip).0.as_chunks_mut::<REGISTERS>().0;
-    for (t, out) in strip.iter_mut().enumerate() {
-        if t + COLUMNS_AHEAD < columns.ncols() {
+fn pack_columns<T: Lanes, S: Simd>(simd: S, columns: Lines<'_, T>, panel: &mut [T]) {
+    let depth = columns.ncols();
+    let whole = STRIP * Vector::<T, S>::COUNT * depth;
+    let (whole, last) = panel.split_at_mut(panel.len() / whole * whole);
+    let whole = T::split_mut::<S>(whole).0.as_chunks_mut::<STRIP>().0;
+    let last = T::split_mut::<S>(last).0;
+    for t in 0..depth {
+        if t + COLUMNS_AHEAD < depth {
             let soon = columns.col(t + COLUMNS_AHEAD).as_slice();
             each_line(soon).for_each(prefetch);
         }
-        let column = columns.col(t).as_slice();
-        if column.len() == REGISTERS * lanes {
-            *out = Vector::<T, S, REGISTERS>::load(simd, column).registers;
-        } else {
-            let parts = column.chunks(lanes);
-            out.iter_mut().zip(parts).for_each(
-                #[inline(always)]
-                |(out, part)| *out = Vector::<T, S>::load_padded(simd, part, T::ZERO).register(),
-            );
+        let (registers, tail) = T::split::<S>(columns.col(t).as_slice());
+        let (full, rest) = registers.as_chunks::<STRIP>();
+        let mut strips = whole.chunks_exact_mut(depth);
+        for (registers, strip) in full.iter().zip(strips.by_ref()) {
+            strip[t] = *registers;
+        }
+        let place = match strips.next() {
+            Some(strip) => &mut strip[t][..],
+            None => last.get_mut(t..=t).unwrap_or_default(),
+        };
+        let tail = (!tail.is_empty()).then(
+            #[inline(always)]
+            || Vector::<T, S>::load_padded(simd, tail, T::ZERO).register(),
+        );
+        for (out, register) in place.iter_mut().zip(rest.iter().copied().chain(tail)) {
+            *out = register;
         }
     }
 }

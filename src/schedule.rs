@@ -36,6 +36,9 @@ const SERIAL_WORK: usize = 4 * GROUP_WORK;
 /// Multiply-adds of a group, so that a thread that wakes late still finds some left: some 10 µs.
 const GROUP_WORK: usize = 1 << 19;
 
+/// Samples of a group whose multiply-adds take so long that such a partial gradient costs little beside them.
+const GROUP_SAMPLES: usize = 64;
+
 /// Most partial gradients: enough to keep 64 threads busy, and cheap to add up.
 const MAX_GROUPS: usize = 64;
 
@@ -45,8 +48,8 @@ const MANY_BLOCKS: usize = 8;
 /// Features that need not be asked for early: doing so took a twentieth of the time of 1797×64×10.
 const CACHED_BYTES: usize = 1 << 20;
 
-/// Partial gradients that stay in a cache until they are added up.
-const PARTIALS_BYTES: usize = 512 << 10;
+/// Partial gradients that stay in a cache that the threads share until they are added up.
+const PARTIALS_BYTES: usize = 4 << 20;
 
 /// Scratch of a block, its part of X included: with the next block's part, which is fetched meanwhile, and the gradient
 /// it fits a second-level cache of 512 KiB.
@@ -133,14 +136,13 @@ impl Plan {
         if work >= SERIAL_WORK {
             let wanted = (work / GROUP_WORK).min(MAX_GROUPS);
             // How many partial gradients are worth their cost: one costs writing and adding K·n numbers. A group of
-            // m/groups samples reads n·m/groups, or multiplies each of its entries by K. It costs little while all of
-            // them fit a cache.
+            // m/groups samples reads n·m/groups, or multiplies each of its entries by K.
             let affordable = match storage {
                 Storage::Sparse { entries } => entries / (4 * features.max(1)),
                 _ => {
-                    let in_cache = PARTIALS_BYTES / theta.saturating_mul(size).max(1);
                     let few = samples / (8 * classes.max(1));
-                    few.min(in_cache.max(few / 4).max(4))
+                    let in_cache = PARTIALS_BYTES / theta.saturating_mul(size).max(1);
+                    (few / 4).max(few.min(4)).max(in_cache.min(samples / GROUP_SAMPLES))
                 }
             };
             in_pieces = !is_sparse && affordable < 4;

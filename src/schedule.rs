@@ -135,13 +135,13 @@ impl Plan {
         let (mut groups, mut in_pieces) = (1, false);
         if work >= SERIAL_WORK {
             let wanted = (work / GROUP_WORK).min(MAX_GROUPS);
-            // How many partial gradients are worth their cost: one costs writing and adding K·n numbers. A group of
-            // m/groups samples reads n·m/groups, or multiplies each of its entries by K.
+            // How many partial gradients are worth their cost: one costs writing and adding K·n numbers, K more with an
+            // intercept. A group of m/groups samples reads n·m/groups, or multiplies each of its entries by K.
             let affordable = match storage {
                 Storage::Sparse { entries } => entries / (4 * features.max(1)),
                 _ => {
                     let few = samples / (8 * classes.max(1));
-                    let in_cache = PARTIALS_BYTES / theta.saturating_mul(size).max(1);
+                    let in_cache = PARTIALS_BYTES / theta.saturating_add(classes).saturating_mul(size).max(1);
                     (few / 4).max(few.min(4)).max(in_cache.min(samples / GROUP_SAMPLES))
                 }
             };

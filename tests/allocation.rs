@@ -17,12 +17,13 @@ use support::{Everything, Float, PARALLELISMS, Problem};
 static COUNTED: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 /// One shape for each way to cut up an evaluation.
-const SHAPES: [(&str, (usize, usize, usize)); 6] = [
+const SHAPES: [(&str, (usize, usize, usize)); 7] = [
     ("nothing to share", (50, 4, 3)),
     ("one partial gradient, lanes across classes", (40, 5, 150)),
     ("many partial gradients", (24_000, 16, 4)),
-    ("pieces of products, lanes across samples", (401, 65, 101)),
-    ("pieces of products and of the softmax", (256, 33, 333)),
+    ("partial gradients, many classes", (401, 65, 101)),
+    ("pieces of products, lanes across samples", (255, 65, 101)),
+    ("pieces of products and of the softmax", (250, 33, 333)),
     ("pieces of wide products", (263, 1100, 391)),
 ];
 

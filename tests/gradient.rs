@@ -102,9 +102,15 @@ fn large_shapes<T: Float>() {
 /// Shapes large enough for threads: groups of blocks, and products in pieces, with lanes across samples and classes.
 fn every_schedule<T: Float>() {
     let objectives = PARALLELISMS.map(|parallelism| Objective::default().parallelism(parallelism));
-    for shape in
-        [(20_000, 9, 3), (6000, 33, 10), (2501, 40, 10), (301, 129, 100), (257, 101, 200), (83, 6, 1101)]
-    {
+    for shape in [
+        (20_000, 9, 3),
+        (6000, 33, 10),
+        (2501, 40, 10),
+        (301, 129, 100),
+        (255, 129, 100),
+        (250, 101, 200),
+        (83, 6, 1101),
+    ] {
         check_all::<T>(shape, &objectives);
     }
 }

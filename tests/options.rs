@@ -445,7 +445,7 @@ fn pieces<T: Float>() {
     let all_but_soft: Vec<Toggle> = TOGGLES.iter().copied().filter(|&t| t != Soft).collect();
     for on in [&TOGGLES[..], &all_but_soft] {
         // Of the second shape the Hessian, which is made in pieces whatever the storage and the layout of the scores.
-        for (shape, has_hessian) in [((300, 40, 150), false), ((150, 2, 130), true)] {
+        for (shape, has_hessian) in [((250, 40, 150), false), ((150, 2, 130), true)] {
             for storage in STORAGES {
                 let case = Case::<T>::new(shape, on);
                 let stored = Stored::new(case.x.as_ref(), storage);

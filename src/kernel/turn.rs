@@ -106,9 +106,10 @@ mod tests {
     use faer::{Mat, MatRef};
 
     fn every_number_at_its_place<T: Real>() {
-        for (rows, columns) in
-            (0..40).flat_map(|rows| (0..20).map(move |columns| (rows, columns))).chain([(128, 9), (301, 31)])
-        {
+        // Around whole registers and blocks of every level.
+        let sizes = [0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17];
+        let pairs = sizes.into_iter().flat_map(|rows| sizes.map(|columns| (rows, columns)));
+        for (rows, columns) in pairs.chain([(128, 9), (301, 31)]) {
             let stride = columns + 3;
             let data: Vec<T> = (0..rows * stride).map(|i| T::from_f64(i as f64)).collect();
             let x = MatRef::from_column_major_slice_with_stride(&data, columns, rows, stride).transpose();

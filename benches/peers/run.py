@@ -36,7 +36,7 @@ RUST_WORKER = Path(os.environ.get("CARGO_TARGET_DIR", HERE / "target")) / "relea
 # Where the shapes are defined, for the Rust benches too.
 SHAPES_SOURCE = HERE.parent / "support" / "mod.rs"
 
-# Seconds of evaluations that an engine gets each time its turn comes, if one evaluation does not take longer.
+# Seconds of evaluations that count, each time an engine's turn comes, if one evaluation does not take longer.
 TURN_SECONDS = 0.06
 # Turns of an engine in a case: at most, and at least, however slow it is.
 MAX_TURNS = 20
@@ -324,8 +324,9 @@ def measure(case: Case, engines: list[Engine], directory: Path, budget: float, r
                 if worker is limits:
                     bounds += limits.run(LIMITS_PER_TURN)
                 else:
-                    # The first of many short evaluations finds its data in no cache: it does not count.
-                    first = 1 if repetitions[name] > 1 else 0
+                    # The first half of many short evaluations does not count: the first finds its data in no cache, and
+                    # threads that have slept come to both processors only after some time.
+                    first = repetitions[name] if repetitions[name] > 1 else 0
                     times[name] += worker.run(repetitions[name] + first)[first:]
                 rest(worker.engine, case)
 

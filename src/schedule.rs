@@ -279,8 +279,7 @@ impl Plan {
     /// Distance of neighbouring classes (class-major) or samples (sample-major) in a block's scores.
     pub(crate) fn stride(&self) -> usize {
         match self.layout {
-            // One line more, so that the same sample of all classes does not fall into one set of the cache.
-            Layout::ClassMajor => self.rows.next_multiple_of(MAX_LANES) + MAX_LANES,
+            Layout::ClassMajor => column_stride(self.rows),
             Layout::SampleMajor => self.shape.classes.next_multiple_of(MAX_LANES),
         }
     }
@@ -292,6 +291,12 @@ impl Plan {
             Layout::SampleMajor => self.stride().saturating_mul(self.rows),
         }
     }
+}
+
+/// Distance of neighbouring columns that have a number for each sample of a block: to whole registers, and a line more, so that
+/// the same sample of all columns does not fall into one set of the cache.
+pub(crate) fn column_stride(samples: usize) -> usize {
+    samples.next_multiple_of(MAX_LANES) + MAX_LANES
 }
 
 /// Where a run of neighbouring groups ends and the next begins, counted from the start of the first.

@@ -3,6 +3,7 @@
 use super::Problem;
 use crate::batch::Data;
 use crate::kernel::{MAX_LANES, Real, Span, Sparse, Turn};
+use crate::schedule::column_stride;
 use core::ops::Range;
 use faer::{MatMut, MatRef};
 
@@ -108,6 +109,7 @@ enum Order {
 }
 
 impl<'a, T: Real> Problem<'a, T> {
+    /// That of this problem's.
     fn order(&self) -> Order {
         match self.features.data() {
             Data::Dense(x) if x.row_stride() == 1 => Order::Stored,
@@ -203,9 +205,4 @@ impl<'a, T: Real> Problem<'a, T> {
         T::run_turn(Turn::new(x, to), self.level);
         (MatRef::from_column_major_slice_with_stride(copy, rows, columns, stride), room)
     }
-}
-
-/// Distance of the columns of a copy: as that of the classes of a block.
-fn column_stride(rows: usize) -> usize {
-    rows.next_multiple_of(MAX_LANES) + MAX_LANES
 }

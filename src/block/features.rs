@@ -109,7 +109,7 @@ enum Order {
 }
 
 impl<'a, T: Real> Problem<'a, T> {
-    /// That of this problem's.
+    /// That of this problem.
     fn order(&self) -> Order {
         match self.features.data() {
             Data::Dense(x) if x.row_stride() == 1 => Order::Stored,

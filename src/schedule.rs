@@ -10,15 +10,16 @@
 //!   pieces of its samples.
 
 mod parallelism;
+mod partials;
+mod run;
 
 pub(crate) use parallelism::Halves;
 pub use parallelism::Parallelism;
+pub(crate) use partials::{ByGroup, Partials};
+pub(crate) use run::{ByBlock, Run};
 
 use crate::kernel::{Layout, MAX_LANES, PAGE, THIN};
-use crate::workspace::BlockScratch;
 use core::ops::Range;
-use faer::MatMut;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Classes up to which lanes run across samples however few there are.
 const FEW_CLASSES: usize = 128;
@@ -299,214 +300,10 @@ pub(crate) fn column_stride(samples: usize) -> usize {
     samples.next_multiple_of(MAX_LANES) + MAX_LANES
 }
 
-/// Where a run of neighbouring groups ends and the next begins, counted from the start of the first.
-#[derive(Clone, Copy)]
-pub(crate) struct Cut {
-    groups: usize,
-    blocks: usize,
-    samples: usize,
-}
-
-/// Something that groups, or blocks, write each its own part of.
-pub(crate) trait Split: Send + Sized {
-    /// The part before the cut, and the part from it on.
-    fn split(self, at: Cut) -> (Self, Self);
-}
-
-/// One row a sample.
-impl<T: Send> Split for MatMut<'_, T> {
-    fn split(self, at: Cut) -> (Self, Self) {
-        self.split_at_row_mut(at.samples)
-    }
-}
-
-/// One element a sample.
-impl<T: Send> Split for &mut [T] {
-    fn split(self, at: Cut) -> (Self, Self) {
-        self.split_at_mut(at.samples)
-    }
-}
-
-/// One element a block.
-pub(crate) struct ByBlock<'a>(pub(crate) &'a mut [f64]);
-
-impl Split for ByBlock<'_> {
-    fn split(self, at: Cut) -> (Self, Self) {
-        let (a, b) = self.0.split_at_mut(at.blocks);
-        (Self(a), Self(b))
-    }
-}
-
-/// Matrices, one for each group.
-#[derive(Clone, Copy)]
-pub(crate) struct Partials {
-    rows: usize,
-    columns: usize,
-    groups: usize,
-    /// One above the other, rows contiguous; else side by side, columns contiguous.
-    stacked: bool,
-}
-
-impl Partials {
-    /// Numbers of each of them.
-    pub(crate) fn each(&self) -> usize {
-        self.rows.saturating_mul(self.columns)
-    }
-
-    /// Numbers of all of them.
-    pub(crate) fn len(&self) -> usize {
-        self.each().saturating_mul(self.groups)
-    }
-
-    /// In a place as long as they are.
-    pub(crate) fn all<'a, T>(&self, data: &'a mut [T]) -> ByGroup<'a, T> {
-        let Self { rows, columns, groups, stacked } = *self;
-        let (matrices, each) = if stacked {
-            (MatMut::from_column_major_slice_mut(data, columns, rows * groups).transpose_mut(), rows)
-        } else {
-            (MatMut::from_column_major_slice_mut(data, rows, columns * groups), columns)
-        };
-        ByGroup { matrices, each, stacked }
-    }
-
-    /// The first of them, in its part of that place.
-    pub(crate) fn first<T>(self, data: &mut [T]) -> MatMut<'_, T> {
-        Self { groups: 1, ..self }.all(data).matrices
-    }
-}
-
-/// A matrix for each group: one above the other, or side by side.
-pub(crate) struct ByGroup<'a, T> {
-    pub(crate) matrices: MatMut<'a, T>,
-    /// Rows of each, or columns.
-    each: usize,
-    stacked: bool,
-}
-
-impl<'a, T> ByGroup<'a, T> {
-    /// For the only group there is.
-    pub(crate) fn of(matrix: MatMut<'a, T>) -> Self {
-        let each = matrix.ncols();
-        Self { matrices: matrix, each, stacked: false }
-    }
-}
-
-impl<T: Send> Split for ByGroup<'_, T> {
-    fn split(self, at: Cut) -> (Self, Self) {
-        let Self { matrices, each, stacked } = self;
-        let (a, b) = if stacked {
-            matrices.split_at_row_mut(at.groups * each)
-        } else {
-            matrices.split_at_col_mut(at.groups * each)
-        };
-        (Self { matrices: a, each, stacked }, Self { matrices: b, each, stacked })
-    }
-}
-
-impl<A: Split> Split for Option<A> {
-    fn split(self, at: Cut) -> (Self, Self) {
-        self.map(|a| a.split(at)).unzip()
-    }
-}
-
-impl<A: Split, B: Split> Split for (A, B) {
-    fn split(self, at: Cut) -> (Self, Self) {
-        let ((a0, a1), (b0, b1)) = (self.0.split(at), self.1.split(at));
-        ((a0, b0), (a1, b1))
-    }
-}
-
-/// A plan with the threads and the scratch to carry it out.
-pub(crate) struct Run<'a, T> {
-    pub(crate) plan: Plan,
-    pub(crate) parallelism: Parallelism,
-    pub(crate) slots: &'a [Mutex<BlockScratch<T>>],
-}
-
-impl<T: Send> Run<'_, T> {
-    /// Every group once: its blocks, its part of `out`, and scratch.
-    pub(crate) fn for_each_group<O: Split>(
-        &self,
-        out: O,
-        work: &(impl Fn(Range<usize>, O, &mut BlockScratch<T>) + Sync),
-    ) {
-        if self.plan.groups == 1 {
-            let all = || work(self.plan.blocks_of(0..1), out, &mut locked(&self.slots[0]));
-            return if self.plan.in_pieces { self.parallelism.enter(all) } else { all() };
-        }
-        let queue = Mutex::new(Some(Groups { plan: &self.plan, range: 0..self.plan.groups, out }));
-        let threads = self.slots.len().min(self.plan.groups);
-        // One group after the other.
-        let worker = |id: usize| {
-            let (plan, queue) = (&self.plan, &queue);
-            let mut scratch = locked(&self.slots[id]);
-            let mut run = None;
-            move || {
-                let Some(groups) = run.take().or_else(|| take_run(queue, threads)) else { return false };
-                let (group, rest) = groups.split(1);
-                work(plan.blocks_of(group.range), group.out, &mut scratch);
-                run = (!rest.range.is_empty()).then_some(rest);
-                true
-            }
-        };
-        self.parallelism.share(threads, &worker);
-    }
-
-    /// Every block once: its samples, its part of `out`, and scratch.
-    pub(crate) fn for_each_block<O: Split>(
-        &self,
-        out: O,
-        work: &(impl Fn(Range<usize>, O, &mut BlockScratch<T>) + Sync),
-    ) {
-        self.for_each_group(out, &|blocks, mut rest, scratch| {
-            for block in blocks {
-                let samples = self.plan.samples_of(block..block + 1);
-                let (own, others) = rest.split(Cut { groups: 0, blocks: 1, samples: samples.len() });
-                work(samples, own, scratch);
-                rest = others;
-            }
-        });
-    }
-}
-
-/// Neighbouring groups, and what they write.
-struct Groups<'a, O> {
-    plan: &'a Plan,
-    range: Range<usize>,
-    out: O,
-}
-
-impl<O: Split> Groups<'_, O> {
-    /// The first of them, and the rest.
-    fn split(self, count: usize) -> (Self, Self) {
-        let Self { plan, range, out } = self;
-        let middle = range.start + count;
-        let blocks = plan.blocks_of(range.start..middle);
-        let samples = plan.samples_of(blocks.clone()).len();
-        let (a, b) = out.split(Cut { groups: count, blocks: blocks.len(), samples });
-        (Self { plan, range: range.start..middle, out: a }, Self { plan, range: middle..range.end, out: b })
-    }
-}
-
-/// Takes as many neighbours as leave every thread as much again: what a block fetches of the next one is then seldom for another
-/// thread, and in the end all threads have something left to do.
-fn take_run<'a, O: Split>(queue: &Mutex<Option<Groups<'a, O>>>, threads: usize) -> Option<Groups<'a, O>> {
-    let mut queue = locked(queue);
-    let groups = queue.take()?;
-    let count = (groups.range.len() / (2 * threads)).max(1);
-    let (run, rest) = groups.split(count);
-    *queue = (!rest.range.is_empty()).then_some(rest);
-    Some(run)
-}
-
 /// Of `total` things dealt to `count` neighbours, as many to each or to the first one more, those of some.
 fn shared_out(total: usize, count: usize, neighbours: Range<usize>) -> Range<usize> {
     let count = count.max(1);
     let (each, rest) = (total / count, total % count);
     let bound = |i: usize| each * i + i.min(rest);
     bound(neighbours.start)..bound(neighbours.end)
-}
-
-fn locked<A>(mutex: &Mutex<A>) -> MutexGuard<'_, A> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -273,6 +273,12 @@ impl<T: Lanes, S: Simd> Vector<T, S> {
         self.registers[0]
     }
 
+    /// The lanes from one on.
+    #[inline(always)]
+    pub(crate) fn lanes_from(simd: S, first: usize) -> Mask<T, S> {
+        Self::splat(simd, T::from_f64(first as f64 - 0.5)).less(Self::load(simd, &T::IOTA))
+    }
+
     /// The first lanes from a slice shorter than a register, `fill` behind.
     #[inline(always)]
     pub(crate) fn load_or(simd: S, slice: &[T], fill: T) -> Self {

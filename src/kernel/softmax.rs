@@ -3,35 +3,131 @@
 //! A row is shifted by its own maximum, so no finite score overflows. NaN anywhere gives NaN everywhere.
 
 use super::exp::exp_nonpositive;
-use super::lanes::Vector;
+use super::lanes::{Mask, Vector};
 use super::log::{Logarithm, log1p_nonnegative};
 use super::reduce::{Elementwise, Scale, exp_and_sum, exp_sum, has_nan, map, max_ignoring_nan, position};
+use core::ops::Range;
 use pulp::Simd;
+
+/// What to do with a row: for one that some registers hold, with their number as a constant, else for any.
+macro_rules! by_length {
+    ($row:ident, $t:ident, $s:ident, |$count:ident| $short:expr, $long:expr) => {{
+        macro_rules! short {
+            ($number:literal) => {{
+                const $count: usize = $number;
+                $short
+            }};
+        }
+        match $row.len().div_ceil(Vector::<$t, $s>::COUNT) {
+            0 | 1 => short!(1),
+            2 => short!(2),
+            3 => short!(3),
+            4 => short!(4),
+            _ => $long,
+        }
+    }};
+}
 
 /// xⱼ becomes exp(xⱼ) / Σ exp. A row with +∞, or of −∞ alone, becomes NaN.
 #[inline(always)]
 pub(crate) fn softmax<T: Logarithm, S: Simd>(simd: S, row: &mut [T]) {
     if row.len() <= Vector::<T, S>::COUNT {
-        return match row.len() {
-            2 => softmax_of_few::<T, S, 2>(simd, row),
-            3 => softmax_of_few::<T, S, 3>(simd, row),
-            4 => softmax_of_few::<T, S, 4>(simd, row),
-            _ => short_softmax(simd, row),
-        };
+        match row.len() {
+            2 => return softmax_of_few::<T, S, 2>(simd, row),
+            3 => return softmax_of_few::<T, S, 3>(simd, row),
+            4 => return softmax_of_few::<T, S, 4>(simd, row),
+            _ => {}
+        }
     }
-    let top = max_ignoring_nan(simd, row);
-    let sum = exp_and_sum(simd, row, top);
-    let scale = Vector::splat(simd, T::ONE / sum);
-    map(simd, row, Scale(scale));
+    by_length!(
+        row,
+        T,
+        S,
+        |COUNT| {
+            let held = Row::<T, S, COUNT>::load(simd, row);
+            let e = exp_nonpositive(held.x - held.x.constant(held.top()));
+            held.store(e * e.constant(T::ONE / held.sum(e)), row);
+        },
+        {
+            let top = max_ignoring_nan(simd, row);
+            let sum = exp_and_sum(simd, row, top);
+            map(simd, row, Scale(Vector::splat(simd, T::ONE / sum)));
+        }
+    );
 }
 
-/// Of a row that a register holds: what has just been written in part would take long to be read as a whole.
-#[inline(always)]
-fn short_softmax<T: Logarithm, S: Simd>(simd: S, row: &mut [T]) {
-    let x = Vector::load_padded(simd, row, T::NEG_INFINITY);
-    let top = x.constant(T::NEG_INFINITY).larger(x).largest();
-    let e = exp_nonpositive(x - x.constant(top));
-    (e * x.constant(T::ONE / e.sum())).store_padded(row);
+/// A row that N registers hold, so that nothing is read that has just been written in part. The last of several ends where the
+/// row does: what it has in common with the one before is there twice. Behind a row shorter than a register is −∞.
+struct Row<T: Logarithm, S: Simd, const N: usize> {
+    x: Vector<T, S, N>,
+    /// Of the last register, the lanes that no other has.
+    fresh: Mask<T, S>,
+}
+
+impl<T: Logarithm, S: Simd, const N: usize> Row<T, S, N> {
+    /// The place of a register in a row.
+    #[inline(always)]
+    fn place(i: usize, len: usize) -> Range<usize> {
+        let lanes = Vector::<T, S>::COUNT;
+        if N == 1 {
+            return 0..len;
+        }
+        let start = (i * lanes).min(len - lanes);
+        start..start + lanes
+    }
+
+    #[inline(always)]
+    fn load(simd: S, row: &[T]) -> Self {
+        let mut x = Vector::splat(simd, T::ZERO);
+        for i in 0..N {
+            let part = &row[Self::place(i, row.len())];
+            x.registers[i] = Vector::<T, S>::load_padded(simd, part, T::NEG_INFINITY).register();
+        }
+        let twice = if N == 1 { 0 } else { N * Vector::<T, S>::COUNT - row.len() };
+        Self { x, fresh: Vector::lanes_from(simd, twice) }
+    }
+
+    /// The largest number that is not NaN.
+    #[inline(always)]
+    fn top(&self) -> T {
+        let mut top = Vector::splat(self.x.simd, T::NEG_INFINITY);
+        for i in 0..N {
+            top = top.larger(self.x.part(i));
+        }
+        top.largest()
+    }
+
+    /// The sum of what became of the numbers; of what is behind them, 0.
+    #[inline(always)]
+    fn sum(&self, y: Vector<T, S, N>) -> T {
+        let mut sum = y.part(N - 1);
+        if N > 1 {
+            sum = sum.or_else(self.fresh, Vector::splat(y.simd, T::ZERO));
+        }
+        for i in 0..N - 1 {
+            sum = sum + y.part(i);
+        }
+        sum.sum()
+    }
+
+    /// Puts what became of the numbers in their place.
+    #[inline(always)]
+    fn store(&self, y: Vector<T, S, N>, row: &mut [T]) {
+        for i in 0..N {
+            let place = Self::place(i, row.len());
+            y.part(i).store_padded(&mut row[place]);
+        }
+    }
+
+    /// log1p(Σ exp(xⱼ − top)) over all but one that equals `top`, whose term is exactly 1. NaN if the top is infinite.
+    #[inline(always)]
+    fn log1p_rest(&self, top: T) -> T {
+        let (zero, one) = (self.x.constant(T::ZERO), self.x.constant(T::ONE));
+        let is_top = self.x.equal(self.x.constant(top));
+        let others = self.sum(zero.or_else(is_top, exp_nonpositive(self.x - self.x.constant(top))));
+        let tops = self.sum(one.or_else(is_top, zero));
+        if top.to_f64().is_finite() { log1p(self.x.simd, others + (tops - T::ONE)) } else { T::NAN }
+    }
 }
 
 /// Of a row of a few numbers, which are put into registers and added one by one: what moves lanes about takes longer.
@@ -59,10 +155,22 @@ fn softmax_of_few<T: Logarithm, S: Simd, const COUNT: usize>(simd: S, row: &mut 
 /// xⱼ becomes log softmax(x)ⱼ = (xⱼ − top) − log1p(rest): every difference is at most 0, so nothing cancels.
 #[inline(always)]
 pub(crate) fn log_softmax<T: Logarithm, S: Simd>(simd: S, row: &mut [T]) {
-    let top = max_ignoring_nan(simd, row);
-    let tail = Vector::splat(simd, log1p_rest(simd, row, top));
-    let top = Vector::splat(simd, top);
-    map(simd, row, Shift { top, tail });
+    by_length!(
+        row,
+        T,
+        S,
+        |COUNT| {
+            let held = Row::<T, S, COUNT>::load(simd, row);
+            let top = held.top();
+            let tail = held.x.constant(held.log1p_rest(top));
+            held.store((held.x - held.x.constant(top)) - tail, row);
+        },
+        {
+            let top = max_ignoring_nan(simd, row);
+            let tail = Vector::splat(simd, log1p_rest(simd, row, top));
+            map(simd, row, Shift { top: Vector::splat(simd, top), tail });
+        }
+    );
 }
 
 /// (x − top) − tail.
@@ -81,11 +189,24 @@ impl<T: Logarithm, S: Simd> Elementwise<T, S> for Shift<T, S> {
 /// log Σ exp(xⱼ); −∞ for an empty row and one of −∞ alone, +∞ for one with +∞ and no NaN.
 #[inline(always)]
 pub(crate) fn log_sum_exp<T: Logarithm, S: Simd>(simd: S, row: &[T]) -> T {
-    let top = max_ignoring_nan(simd, row);
+    let (top, tail) = by_length!(
+        row,
+        T,
+        S,
+        |COUNT| {
+            let held = Row::<T, S, COUNT>::load(simd, row);
+            let top = held.top();
+            (top, held.log1p_rest(top))
+        },
+        {
+            let top = max_ignoring_nan(simd, row);
+            (top, log1p_rest(simd, row, top))
+        }
+    );
     if top == T::INFINITY || top == T::NEG_INFINITY {
         return if has_nan(simd, row) { T::NAN } else { top };
     }
-    top + log1p_rest(simd, row, top)
+    top + tail
 }
 
 /// log1p(Σ exp(xⱼ − top)) over all but the first element that equals `top`, whose term is exactly 1. NaN if the top is
@@ -94,9 +215,14 @@ pub(crate) fn log_sum_exp<T: Logarithm, S: Simd>(simd: S, row: &[T]) -> T {
 fn log1p_rest<T: Logarithm, S: Simd>(simd: S, row: &[T], top: T) -> T {
     match position(row, top) {
         Some(at) if top.to_f64().is_finite() => {
-            let rest = exp_sum(simd, &row[..at], top) + exp_sum(simd, &row[at + 1..], top);
-            log1p_nonnegative(Vector::<_, _, 1>::splat(simd, rest)).first()
+            log1p(simd, exp_sum(simd, &row[..at], top) + exp_sum(simd, &row[at + 1..], top))
         }
         _ => T::NAN,
     }
+}
+
+/// log(1 + x) for x ≥ 0, or NaN.
+#[inline(always)]
+fn log1p<T: Logarithm, S: Simd>(simd: S, x: T) -> T {
+    log1p_nonnegative(Vector::<_, _, 1>::splat(simd, x)).first()
 }

@@ -242,8 +242,7 @@ fn outer_tile<T: Lanes, S: Simd, const REGISTERS: usize, const COLUMNS: usize>(
             let mut new = if held == Destination::Add { old + acc[v][c] } else { acc[v][c] };
             if from < done {
                 // What an earlier strip has done is done.
-                let over = done as f64 - (from + v * lanes) as f64 - 0.5;
-                let fresh = Vector::splat(simd, T::from_f64(over)).less(Vector::load(simd, &T::IOTA));
+                let fresh = Vector::lanes_from(simd, done.saturating_sub(from + v * lanes));
                 new = new.or_else(fresh, old);
             }
             new.store(out);

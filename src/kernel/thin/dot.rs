@@ -63,7 +63,7 @@ fn dot<T: Lanes, S: Simd>(simd: S, product: Dot<'_, T>) {
     let lanes = Vector::<T, S>::COUNT;
     // Halves of four lanes pay only for pairs of columns, in tiles of two rows.
     let has_halves = lanes >= 8 || (lanes == 4 && !has_many_registers::<S>() && columns >= PAIRED);
-    let is_short = has_halves && depth <= SHORT * lanes / 2;
+    let is_short = has_halves && depth <= SHORT * lanes / 2 && rows >= SHARING_ROWS;
     let follow = a.col_stride().unsigned_abs() <= 2 * depth;
     let stretches = depth.div_ceil(stretch_bytes::<S>(follow) / size_of::<T>());
     let bound = |stretch: usize| {
@@ -167,6 +167,9 @@ impl Shape {
 
 /// Columns from which on pairs of them are worth one tile for all of them.
 const PAIRED: usize = 7;
+
+/// Rows from which on it pays to bring columns together, or to look for halves of rows: of fewer, that takes longer than it saves.
+const SHARING_ROWS: usize = 16;
 
 /// Halves of registers that a short row fills, at most.
 const SHORT: usize = 32;

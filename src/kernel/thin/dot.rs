@@ -168,7 +168,7 @@ impl Shape {
 /// Columns from which on pairs of them are worth one tile for all of them.
 const PAIRED: usize = 7;
 
-/// Rows from which on it pays to bring columns together, or to look for halves of rows: of fewer, that takes longer than it saves.
+/// Rows from which on it pays to share registers: for fewer, to bring columns together takes longer than it saves.
 const SHARING_ROWS: usize = 16;
 
 /// Halves of registers that a short row fills, at most.

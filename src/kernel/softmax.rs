@@ -31,14 +31,15 @@ macro_rules! by_length {
 /// xⱼ becomes exp(xⱼ) / Σ exp. A row with +∞, or of −∞ alone, becomes NaN.
 #[inline(always)]
 pub(crate) fn softmax<T: Logarithm, S: Simd>(simd: S, row: &mut [T]) {
-    if row.len() <= Vector::<T, S>::COUNT {
-        match row.len() {
-            2 => return softmax_of_few::<T, S, 2>(simd, row),
-            3 => return softmax_of_few::<T, S, 3>(simd, row),
-            4 => return softmax_of_few::<T, S, 4>(simd, row),
-            _ => {}
-        }
+    macro_rules! few {
+        ($($count:literal)*) => {
+            match row.len() {
+                $($count if $count <= Vector::<T, S>::COUNT => return softmax_of_few::<T, S, $count>(simd, row),)*
+                _ => {}
+            }
+        };
     }
+    few!(2 3 4 5 6 7);
     by_length!(
         row,
         T,

@@ -273,7 +273,7 @@ impl<T: Lanes, S: Simd> Vector<T, S> {
         self.registers[0]
     }
 
-    /// The lanes from one on.
+    /// The lanes from `first` on.
     #[inline(always)]
     pub(crate) fn lanes_from(simd: S, first: usize) -> Mask<T, S> {
         Self::splat(simd, T::from_f64(first as f64 - 0.5)).less(Self::load(simd, &T::IOTA))

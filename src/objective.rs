@@ -5,7 +5,7 @@ use crate::batch::{Batch, Features, Targets};
 use crate::block::{Gradient, Linear, Problem, Task, check_scores};
 use crate::error::{Error, Operand};
 use crate::gemm::Destination;
-use crate::kernel::{AddUp, Real, SimdLevel};
+use crate::kernel::{AddUp, MatrixCopy, Real, SimdLevel};
 use crate::options::Options;
 use crate::schedule::{ByBlock, ByGroup, Parallelism, Partials, Run};
 use crate::workspace::{Parts, Workspace};
@@ -650,7 +650,7 @@ fn total(losses: &[f64]) -> f64 {
 
 /// The sum of the partial gradients, in their order, into a matrix or added to it.
 fn sum_partials<T: Real>(
-    mut out: MatMut<'_, T>,
+    out: MatMut<'_, T>,
     held: Destination,
     partials: Partials,
     data: &mut [T],
@@ -661,8 +661,8 @@ fn sum_partials<T: Real>(
     let sum = partials.first(sum);
     let sum = sum.as_ref().subcols(0, out.ncols());
     match held {
-        Destination::Replace => out.copy_from(sum),
-        Destination::Add => zip!(&mut out, sum).for_each(|unzip!(out, x)| *out += *x),
+        Destination::Replace => T::run_copy(MatrixCopy::new(sum, out), level),
+        Destination::Add => zip!(out, sum).for_each(|unzip!(out, x)| *out += *x),
     }
 }
 

@@ -270,7 +270,8 @@ impl Plan {
 
     /// Whether to bring Θ into the order that the products like best: if it is not, and copying it costs little.
     pub(crate) fn copies_theta(&self, theta_is_column_major: bool) -> bool {
-        !theta_is_column_major && self.shape.classes <= FEW_CLASSES && self.shape.samples > 1
+        let Shape { samples, classes, .. } = self.shape;
+        !theta_is_column_major && classes <= if samples > 1 { FEW_CLASSES } else { THIN }
     }
 
     pub(crate) fn layout(&self) -> Layout {

@@ -2,7 +2,7 @@
 
 use crate::Error;
 use crate::block::{Linear, Problem};
-use crate::kernel::{MAX_LANES, PER_SAMPLE, PerSample, Real};
+use crate::kernel::{MAX_LANES, MatrixCopy, PER_SAMPLE, PerSample, Real, SimdLevel};
 use crate::schedule::{Partials, Plan, Run};
 use faer::{MatMut, MatRef};
 use std::sync::{Mutex, PoisonError};
@@ -58,7 +58,7 @@ impl<T: Real> Workspace<T> {
     /// # Errors
     /// [`Error::OutOfMemory`].
     pub(crate) fn reserve<'a>(&'a mut self, problem: &mut Problem<'a, T>) -> Result<Parts<'a, T>, Error> {
-        let (plan, parallelism) = (problem.plan, problem.parallelism);
+        let (plan, parallelism, level) = (problem.plan, problem.parallelism, problem.level);
         let slots = if plan.in_pieces() { 1 } else { parallelism.threads() };
         if self.slots.len() < slots {
             let more = slots - self.slots.len();
@@ -75,9 +75,9 @@ impl<T: Real> Workspace<T> {
             None => None,
             Some(partials) => Some((partials, aligned(&mut self.partials, partials.len())?)),
         };
-        put_in_order(&plan, &mut self.theta, &mut problem.theta)?;
+        put_in_order(&plan, level, &mut self.theta, &mut problem.theta)?;
         if let Some(direction) = &mut problem.direction {
-            put_in_order(&plan, &mut self.direction, direction)?;
+            put_in_order(&plan, level, &mut self.direction, direction)?;
         }
         Ok(Parts {
             run: Run { plan, parallelism, slots: &self.slots[..slots] },
@@ -90,6 +90,7 @@ impl<T: Real> Workspace<T> {
 /// Brings a linear map into the order that the products like best, if it is not: it becomes a copy.
 fn put_in_order<'a, T: Real>(
     plan: &Plan,
+    level: SimdLevel,
     copy: &'a mut Vec<T>,
     map: &mut Linear<'a, T>,
 ) -> Result<(), Error> {
@@ -99,20 +100,34 @@ fn put_in_order<'a, T: Real>(
         let stride = plan.padded_classes();
         let count = rows + usize::from(map.intercept.is_some());
         let data = aligned(copy, count.saturating_mul(stride))?;
-        let all = data.chunks_exact_mut(stride).zip(matrix.row_iter().chain(map.intercept.map(|b| b.row(0))));
-        for (out, row) in all {
-            out.iter_mut().zip(row.iter()).for_each(|(out, &x)| *out = x);
-            // Not what an earlier problem left: it could be no number.
-            out[cols..].fill(T::ZERO);
+        let mut copy = |first: usize, from: MatRef<'_, T>| {
+            let to = &mut data[first * stride..][..from.nrows() * stride];
+            for row in to.chunks_exact_mut(stride) {
+                // Not what an earlier problem left: it could be no number.
+                row[cols..].fill(T::ZERO);
+            }
+            let to = MatMut::from_column_major_slice_with_stride_mut(to, cols, from.nrows(), stride);
+            T::run_copy(MatrixCopy::new(from, to.transpose_mut()), level);
+        };
+        // A few at a time, so that they stay in a cache between the two steps.
+        for first in (0..rows).step_by(ROWS_TOGETHER) {
+            copy(first, matrix.subrows(first, ROWS_TOGETHER.min(rows - first)));
+        }
+        if let Some(intercept) = map.intercept {
+            copy(rows, intercept);
         }
         map.rows = data;
     } else if plan.copies_theta(matrix.row_stride() == 1) {
         let data = aligned(copy, rows.saturating_mul(cols))?;
-        MatMut::from_column_major_slice_mut(&mut *data, rows, cols).copy_from(matrix);
+        let to = MatMut::from_column_major_slice_mut(&mut *data, rows, cols);
+        T::run_copy(MatrixCopy::new(matrix, to), level);
         map.matrix = MatRef::from_column_major_slice(data, rows, cols);
     }
     Ok(())
 }
+
+/// Rows of a linear map that are copied at a time.
+const ROWS_TOGETHER: usize = 64;
 
 /// What an evaluation uses of a workspace.
 pub(crate) struct Parts<'a, T> {

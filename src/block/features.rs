@@ -2,7 +2,7 @@
 
 use super::Problem;
 use crate::batch::Data;
-use crate::kernel::{MAX_LANES, Real, Span, Sparse, Turn};
+use crate::kernel::{MAX_LANES, MatrixCopy, Real, Span, Sparse};
 use crate::schedule::column_stride;
 use core::ops::Range;
 use faer::{MatMut, MatRef};
@@ -202,7 +202,7 @@ impl<'a, T: Real> Problem<'a, T> {
         let stride = column_stride(rows);
         let (copy, room) = room.split_at_mut(stride * columns);
         let to = MatMut::from_column_major_slice_with_stride_mut(&mut *copy, rows, columns, stride);
-        T::run_turn(Turn::new(x, to), self.level);
+        T::run_copy(MatrixCopy::new(x, to), self.level);
         (MatRef::from_column_major_slice_with_stride(copy, rows, columns, stride), room)
     }
 }

@@ -3,11 +3,12 @@
 use super::{Problem, Task, check_scores};
 use crate::batch::Targets;
 use crate::error::{Error, Operand};
-use crate::kernel::{PerSample, Real, SimdLevel, Span, Want};
+use crate::kernel::{MatrixCopy, PerSample, Real, SimdLevel, Span, Want};
 use crate::options::Options;
 use crate::schedule::Parallelism;
 use crate::workspace::{BlockData, BlockScratch};
 use core::ops::Range;
+use faer::reborrow::IntoConst;
 use faer::{MatMut, MatRef};
 
 /// [`kernel::softmax_residual`](crate::kernel::softmax_residual) at a level.
@@ -18,10 +19,11 @@ pub(crate) fn residual_of_scores<T: Real>(
 ) -> Result<f64, Error> {
     let mut total = 0.0;
     for_scores(scores.shape(), targets, level, |problem, samples, block| {
-        let mut part = scores.as_mut().subrows_mut(samples.start, samples.len());
-        problem.matrix(block.scores, samples.len()).copy_from(part.as_ref());
+        let part = scores.as_mut().subrows_mut(samples.start, samples.len());
+        T::run_copy(MatrixCopy::new(part.as_ref(), problem.matrix(block.scores, samples.len())), level);
         total += problem.softmax(block, Want::Residual, None, Span::NOTHING);
-        part.copy_from(problem.matrix(block.scores, samples.len()));
+        let residual = problem.matrix(block.scores, samples.len()).into_const();
+        T::run_copy(MatrixCopy::new(residual, part), level);
     })?;
     Ok(total)
 }
@@ -42,7 +44,7 @@ pub(crate) fn losses_of_scores<T: Real>(
     let mut total = 0.0;
     for_scores(scores.shape(), targets, level, |problem, samples, block| {
         let part = scores.subrows(samples.start, samples.len());
-        problem.matrix(block.scores, samples.len()).copy_from(part);
+        T::run_copy(MatrixCopy::new(part, problem.matrix(block.scores, samples.len())), level);
         total += problem.softmax(block, Want::Loss, Some(&mut losses[samples.clone()]), Span::NOTHING);
         let PerSample { top, tail, .. } = &block.per_sample;
         for (out, (&top, &tail)) in log_sum_exp[samples].iter_mut().zip(top.iter().zip(&**tail)) {

@@ -2,10 +2,11 @@
 
 use super::Problem;
 use super::features::Pass;
-use crate::kernel::{Real, Want};
+use crate::kernel::{MatrixCopy, Real, Want};
 use crate::workspace::BlockScratch;
 use core::ops::Range;
 use faer::MatMut;
+use faer::reborrow::IntoConst;
 
 impl<T: Real> Problem<'_, T> {
     /// Probabilities of some samples.
@@ -13,14 +14,15 @@ impl<T: Real> Problem<'_, T> {
         &self,
         samples: Range<usize>,
         scratch: &mut BlockScratch<T>,
-        mut out: MatMut<'_, T>,
+        out: MatMut<'_, T>,
     ) {
         let (mut block, room) = scratch.data(&self.sizes(), samples.len());
         self.prepare(samples.clone(), &mut block);
         let (x, room) = self.block_features(samples.clone(), Pass::Softmax, room);
         self.scores(x, &mut block, room);
         self.softmax(&mut block, Want::Probabilities, None, x.for_softmax());
-        out.copy_from(self.matrix(block.scores, samples.len()));
+        let probabilities = self.matrix(block.scores, samples.len()).into_const();
+        T::run_copy(MatrixCopy::new(probabilities, out), self.level);
     }
 
     /// The class of the largest score of some samples, the lowest of several; NaN is never the largest.

@@ -2,7 +2,7 @@
 
 use super::Problem;
 use crate::batch::Kind;
-use crate::kernel::{NO_LABEL, Real};
+use crate::kernel::{MatrixCopy, NO_LABEL, Real};
 use crate::workspace::BlockData;
 use core::ops::Range;
 use faer::{unzip, zip};
@@ -64,14 +64,14 @@ impl<T: Real> Problem<'_, T> {
         match self.targets.map(|targets| targets.kind()) {
             Some(Kind::Soft(targets)) => {
                 let targets = targets.subrows(samples.start, samples.len());
+                T::run_copy(MatrixCopy::new(targets, out.as_mut()), self.level);
                 if !self.options.changes_targets() {
-                    return out.copy_from(targets);
+                    return;
                 }
                 for class in 0..classes {
                     let (off, rise) =
                         (T::from_f64(at(class, 0.0)), T::from_f64(at(class, 1.0) - at(class, 0.0)));
-                    zip!(out.as_mut().col_mut(class), targets.col(class))
-                        .for_each(|unzip!(out, t)| *out = *t * rise + off);
+                    zip!(out.as_mut().col_mut(class)).for_each(|unzip!(t)| *t = *t * rise + off);
                 }
             }
             _ => {

@@ -1,6 +1,7 @@
 //! The instruction sets, and the choice between them.
 
 use super::Real;
+use super::copy::MatrixCopy;
 use super::curvature::Curvature;
 use super::exp::ExpOf;
 use super::log::LogOf;
@@ -11,7 +12,6 @@ use super::sparse::{SparseGradient, SparseScores};
 use super::tanh::Tangent;
 use super::thin::{Dot, Outer};
 use super::transform::{Multiply, Transform};
-use super::turn::Turn;
 use super::wide::{IsWide, Wide};
 #[cfg(feature = "half")]
 use super::widen::Widen;
@@ -213,7 +213,7 @@ kernels!(
     run_dot(Dot) -> (),
     run_outer(Outer) -> (),
     run_wide(Wide) -> (),
-    run_turn(Turn) -> (),
+    run_copy(MatrixCopy) -> (),
     run_sparse_scores(SparseScores) -> (),
     run_sparse_gradient(SparseGradient) -> (),
     #[cfg(feature = "half")]

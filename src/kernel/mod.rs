@@ -5,6 +5,7 @@
 //! [`SimdLevel`] run it at a level of your choice.
 
 mod ahead;
+mod copy;
 mod curvature;
 mod exp;
 mod lanes;
@@ -19,7 +20,6 @@ mod sparse;
 mod tanh;
 mod thin;
 mod transform;
-mod turn;
 mod wide;
 #[cfg(feature = "half")]
 mod widen;
@@ -27,6 +27,7 @@ mod widen;
 pub use level::SimdLevel;
 
 pub(crate) use ahead::{PAGE, Span};
+pub(crate) use copy::MatrixCopy;
 pub(crate) use curvature::{Bend, Curvature, Curve};
 pub(crate) use lanes::MAX_LANES;
 pub(crate) use reduce::{AddUp, ColumnSums};
@@ -34,7 +35,6 @@ pub(crate) use residual::{Layout, NO_LABEL, PER_SAMPLE, PerSample, Residual, Sco
 pub(crate) use sparse::{Sparse, SparseGradient, SparseScores};
 pub(crate) use thin::{THIN, Thin};
 pub(crate) use transform::{Multiply, SoftCap, Transform};
-pub(crate) use turn::Turn;
 pub(crate) use wide::Wide;
 #[cfg(feature = "half")]
 pub(crate) use widen::{Narrow, Widen};

@@ -28,20 +28,10 @@ impl<T: Lanes, S: Simd> Vector<T, S> {
         rows: [[&[[T; BLOCK]]; PARTS]; BLOCK],
         at: usize,
     ) -> [Self; BLOCK] {
-        let mut square: [Self; BLOCK] = core::array::from_fn(
+        turned_blocks(core::array::from_fn(
             #[inline(always)]
             |i| Self::join(simd, rows[i], at),
-        );
-        // Each block of the registers is a square of numbers.
-        if BLOCK == 4 {
-            let [a, b] = square[0].units(square[1], 4, 2);
-            let [c, d] = square[2].units(square[3], 4, 2);
-            [square[0], square[1]] = a.units(c, 4, 1);
-            [square[2], square[3]] = b.units(d, 4, 1);
-        } else {
-            [square[0], square[1]] = square[0].units(square[1], 2, 1);
-        }
-        square
+        ))
     }
 
     /// In stretches of so many lanes: the even units, those of self first, then those of b; and the odd ones.
@@ -86,6 +76,22 @@ impl<T: Lanes, S: Simd> Vector<T, S> {
         lanes[..Self::COUNT].copy_from_slice(self.lanes());
         lanes
     }
+}
+
+/// Of as many registers as a block has numbers: each block of them all, a square of numbers, turned.
+#[inline(always)]
+pub(super) fn turned_blocks<T: Lanes, S: Simd, const BLOCK: usize>(
+    mut square: [Vector<T, S>; BLOCK],
+) -> [Vector<T, S>; BLOCK] {
+    if BLOCK == 4 {
+        let [a, b] = square[0].units(square[1], 4, 2);
+        let [c, d] = square[2].units(square[3], 4, 2);
+        [square[0], square[1]] = a.units(c, 4, 1);
+        [square[2], square[3]] = b.units(d, 4, 1);
+    } else {
+        [square[0], square[1]] = square[0].units(square[1], 2, 1);
+    }
+    square
 }
 
 /// Of as many rows as a register has lanes: those that belong to the same lane of each block of a register, and these by the

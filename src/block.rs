@@ -340,6 +340,8 @@ impl<'a, T: Real> Problem<'a, T> {
         let column_major = MatMut::from_column_major_slice_with_stride_mut;
         match self.plan.layout() {
             Layout::ClassMajor => column_major(data, rows, classes, stride),
+            // Of one sample, both strides are 1.
+            Layout::SampleMajor if rows == 1 => column_major(&mut data[..classes], 1, classes, 1),
             // Not faer's row-major constructor with a stride, which mixes up the two strides as of 0.24.4.
             Layout::SampleMajor => column_major(data, classes, rows, stride).transpose_mut(),
         }

@@ -18,7 +18,7 @@ pub use parallelism::Parallelism;
 pub(crate) use partials::{ByGroup, Partials};
 pub(crate) use run::{ByBlock, Run};
 
-use crate::kernel::{Layout, MAX_LANES, PAGE, THIN};
+use crate::kernel::{FEW_SAMPLES, Layout, MAX_LANES, PAGE, THIN};
 use core::ops::Range;
 
 /// Classes up to which lanes run across samples however few there are.
@@ -27,6 +27,9 @@ const FEW_CLASSES: usize = 128;
 /// Samples of a block from which on lanes run across them however many classes there are: faer's products are faster
 /// with the scores in that order, by up to a fifth. With fewer samples, too many lanes would be idle.
 const MANY_SAMPLES: usize = 64;
+
+/// Features from which on the same holds for few samples: products on this crate's kernels then gain more than idle lanes cost.
+const MANY_FEATURES: usize = 128;
 
 /// Classes from which on an `f32` cannot number them, as the kernels across samples do.
 const MOST_CLASS_MAJOR: usize = 1 << 24;
@@ -181,8 +184,9 @@ impl Plan {
         let registers = samples.div_ceil(MAX_LANES);
         let blocks = blocks.min(registers);
         let rows = (registers.div_ceil(blocks.max(1)) * MAX_LANES).min(samples).max(1);
-        let class_major =
-            classes <= FEW_CLASSES || (!is_sparse && rows >= MANY_SAMPLES && classes < MOST_CLASS_MAJOR);
+        let few = samples <= FEW_SAMPLES && features >= MANY_FEATURES;
+        let many = !is_sparse && (few || rows >= MANY_SAMPLES) && classes < MOST_CLASS_MAJOR;
+        let class_major = samples > 1 && (classes <= FEW_CLASSES || many);
         let layout = if class_major { Layout::ClassMajor } else { Layout::SampleMajor };
         let groups = groups.min(blocks).max(1);
         Self { shape, rows, blocks, groups, layout, in_pieces, partials: false }

@@ -1,4 +1,5 @@
-//! A·B where B has few columns, for an A whose rows or whose columns are contiguous: no padding, no packing.
+//! A·B where B has few columns, or where A has few rows or few columns: for an A whose rows or whose columns are contiguous, no
+//! padding, no packing.
 //!
 //! A general product pads the few columns of B to whole registers, or copies A into another order. Here the lanes run
 //! along the contiguous lines of A, whatever the number of columns:
@@ -29,6 +30,13 @@ use pulp::Simd;
 /// Most columns of B for which this was faster than a general product.
 pub(crate) const THIN: usize = 32;
 
+/// Samples so few that a general product, which brings Θ and its gradient into an order of its own, has little else to do with
+/// them.
+pub(crate) const FEW_SAMPLES: usize = 8;
+
+/// Bytes of a column of the result that has few rows: then B may have any number of columns.
+const FLAT_BYTES: usize = 32;
+
 /// Fewest rows for an outer product: below, those that complete the last strip are too many.
 const OUTER_ROWS: usize = 32;
 
@@ -41,11 +49,15 @@ pub(crate) enum Thin<'a, T> {
 
 impl<'a, T: Lanes> Thin<'a, T> {
     pub(crate) fn new(product: Product<'a, T>) -> Self {
+        // Of a single row, lanes run along it.
+        let is_row = product.dst.nrows() == 1 && product.dst.col_stride() == 1;
+        let product = if is_row { product.transposed() } else { product };
         let Product { dst, held, a, b, is_streamed, next } = product;
         let (rows, depth) = a.shape();
-        let is_thin = b.ncols() <= THIN && dst.row_stride() == 1;
-        let is_dot = is_thin && rows > 0 && depth >= MAX_LANES;
-        let is_outer = is_thin && rows >= OUTER_ROWS && depth > 0;
+        let (is_contiguous, is_thin) = (dst.row_stride() == 1, b.ncols() <= THIN);
+        let is_flat = rows * size_of::<T>() <= FLAT_BYTES;
+        let is_dot = is_contiguous && (is_thin || is_flat) && rows > 0 && depth >= MAX_LANES;
+        let is_outer = is_contiguous && (is_thin || depth <= FEW_SAMPLES) && rows >= OUTER_ROWS && depth > 0;
         match (a.transpose().try_as_col_major(), a.try_as_col_major(), b.try_as_col_major()) {
             (Some(a), _, Some(b)) if is_dot => {
                 Self::Dot(Dot { dst: lines_mut(dst), held, a, b, is_streamed, next })

@@ -21,7 +21,7 @@ type Call<'a> = (&'a str, Box<dyn FnMut() -> Result<(), Error> + 'a>);
 fn main() -> Result<(), Error> {
     let test = std::env::args().any(|arg| arg == "--test");
     for shape in SHAPES {
-        if matches!(shape.name, "digits" | "covtype" | "mnist") && !(test && shape.m > 10_000) {
+        if matches!(shape.name, "digits" | "covtype" | "mnist" | "mini") && !(test && shape.m > 10_000) {
             additions(shape)?;
             layouts(shape)?;
         }
@@ -103,7 +103,8 @@ fn additions(shape: Shape) -> Result<(), Error> {
     table(&format!("{} {m}×{n}×{k} f32", shape.name), calls)
 }
 
-/// Row-major features beside column-major ones, and beside every second column of a matrix, as they are and copied first.
+/// Row-major features beside column-major ones, and beside every second column of a matrix, as they are and copied first; and
+/// row-major parameters and gradient.
 fn layouts(shape: Shape) -> Result<(), Error> {
     let Shape { m, n, k, .. } = shape;
     let data = Data::<f32>::new(shape);
@@ -115,9 +116,19 @@ fn layouts(shape: Shape) -> Result<(), Error> {
     let every_second = wide.into_faer();
     let mut copy = Mat::<f32>::zeros(n, m);
     let (mut out, mut workspace) = (Mat::zeros(n, k), Workspace::new());
-    let (copied, labels) = (plain.clone(), &data.labels);
+    let theta_rows = theta.transpose().to_owned();
+    let (mut out_rows, mut workspace_rows) = (Mat::zeros(k, n), Workspace::new());
+    let (copied, turned, labels) = (plain.clone(), plain.clone(), &data.labels);
+    let batch = Batch::new(x, labels)?;
     let calls = vec![
-        gradient("row-major", plain.clone(), Batch::new(x, labels)?, theta),
+        gradient("row-major", plain.clone(), batch, theta),
+        (
+            "row-major Θ",
+            Box::new(move || {
+                let (theta, out) = (theta_rows.transpose(), out_rows.as_mut().transpose_mut());
+                turned.loss_and_gradient(&batch, theta, out, &mut workspace_rows).map(drop)
+            }),
+        ),
         gradient("column-major", plain.clone(), Batch::new(&columns, labels)?, theta),
         gradient("every second column", plain, Batch::new(every_second, labels)?, theta),
         (

@@ -197,7 +197,7 @@ impl<'a, T: Real> Problem<'a, T> {
         gradient: Gradient<'_, T>,
         input_gradient: Option<MatMut<'_, T>>,
     ) -> f64 {
-        let (mut block, room) = scratch.data(&self.sizes(), samples.len());
+        let (mut block, room) = scratch.data(samples.len());
         self.prepare(samples.clone(), &mut block);
         let last = if input_gradient.is_some() { Pass::InputGradient } else { Pass::Gradient };
         let (mut x, room) = self.block_features(samples.clone(), last, room);
@@ -235,7 +235,7 @@ impl<'a, T: Real> Problem<'a, T> {
         scratch: &mut BlockScratch<T>,
         losses: Option<&mut [T]>,
     ) -> f64 {
-        let (mut block, room) = scratch.data(&self.sizes(), samples.len());
+        let (mut block, room) = scratch.data(samples.len());
         self.prepare(samples.clone(), &mut block);
         let (x, room) = self.block_features(samples, Pass::Softmax, room);
         self.scores(x, &mut block, room);

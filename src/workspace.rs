@@ -67,7 +67,7 @@ impl<T: Real> Workspace<T> {
         }
         let sizes = problem.sizes();
         for slot in &mut self.slots[..slots] {
-            slot.get_mut().unwrap_or_else(PoisonError::into_inner).reserve(&sizes)?;
+            slot.get_mut().unwrap_or_else(PoisonError::into_inner).reserve(sizes)?;
         }
         grow(&mut self.losses, plan.blocks(), 0.0)?;
         let rows = problem.options.theta_rows(problem.features.features());
@@ -142,6 +142,8 @@ pub(crate) struct Parts<'a, T> {
 /// What is kept of a block while it is worked on.
 #[derive(Debug)]
 pub(crate) struct BlockScratch<T> {
+    /// What was reserved.
+    sizes: Sizes,
     planes: Vec<T>,
     per_sample: Vec<T>,
     features: Vec<T>,
@@ -150,7 +152,7 @@ pub(crate) struct BlockScratch<T> {
 }
 
 /// How much of each there is, in numbers.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Sizes {
     /// Samples of a block.
     pub(crate) rows: usize,
@@ -165,7 +167,7 @@ pub(crate) struct Sizes {
 }
 
 /// Which planes a block has beside its scores, in the order of [`BlockData`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Planes(pub(crate) [bool; 4]);
 
 impl Planes {
@@ -200,8 +202,9 @@ pub(crate) struct BlockData<'a, T> {
 }
 
 impl<T: Real> BlockScratch<T> {
-    pub(crate) const fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
+            sizes: Sizes::default(),
             planes: Vec::new(),
             per_sample: Vec::new(),
             features: Vec::new(),
@@ -218,7 +221,8 @@ impl<T: Real> BlockScratch<T> {
             + self.weights.capacity() * size_of::<f64>()
     }
 
-    pub(crate) fn reserve(&mut self, sizes: &Sizes) -> Result<(), Error> {
+    pub(crate) fn reserve(&mut self, sizes: Sizes) -> Result<(), Error> {
+        self.sizes = sizes;
         aligned(&mut self.planes, sizes.plane.saturating_mul(sizes.planes.count()))?;
         aligned(&mut self.per_sample, PER_SAMPLE * sizes.padded())?;
         aligned(&mut self.features, sizes.features)?;
@@ -226,8 +230,9 @@ impl<T: Real> BlockScratch<T> {
         grow(&mut self.weights, if sizes.weights { sizes.rows } else { 0 }, 0.0)
     }
 
-    /// What there is for a block of `rows` samples, and room for copies of its features.
-    pub(crate) fn data(&mut self, sizes: &Sizes, rows: usize) -> (BlockData<'_, T>, &mut [T]) {
+    /// What was reserved, for a block of `rows` samples, and room for copies of its features.
+    pub(crate) fn data(&mut self, rows: usize) -> (BlockData<'_, T>, &mut [T]) {
+        let sizes = self.sizes;
         let mut planes = aligned_again(&mut self.planes);
         let mut next = || {
             let (plane, rest) = core::mem::take(&mut planes).split_at_mut(sizes.plane);

@@ -17,6 +17,8 @@ for_each_float!(
     every_schedule,
     layouts,
     narrow_products,
+    few_samples,
+    single_samples_between_poisoned_ones,
     features_beyond_the_cache,
     copies_of_features_are_small,
     wide_products,
@@ -117,7 +119,7 @@ fn every_schedule<T: Float>() {
 }
 
 fn layouts<T: Float>() {
-    for (m, n, k) in [(1, 1, 1), (3, 1, 2), (17, 5, 3), (35, 17, 130)] {
+    for (m, n, k) in [(1, 1, 1), (3, 1, 2), (17, 5, 3), (35, 17, 130), (1, 37, 40), (6, 130, 131)] {
         let problem = Problem::<T>::random(m, n, k);
         let expected = Expected::of(&problem, true);
         let labels = problem.labels.as_slice();
@@ -176,6 +178,48 @@ fn narrow_products<T: Float>() {
     ];
     for shape in shapes {
         every_layout_and_level::<T>(shape, &[None]);
+    }
+}
+
+/// One sample, as many as have kernels of their own for many classes, and one more, in every layout and at every level.
+fn few_samples<T: Float>() {
+    let shapes = [
+        (1, 40, 300),
+        (1, 131, 10),
+        (1, 300, 129),
+        (1, 7, 50),
+        (2, 131, 300),
+        (3, 128, 129),
+        (4, 127, 129),
+        (5, 260, 100),
+        (8, 150, 200),
+        (9, 150, 200),
+    ];
+    for shape in shapes {
+        every_layout_and_level::<T>(shape, &[None]);
+    }
+}
+
+/// Samples of weight 0 whose features are no numbers: products of the single samples between them are added up.
+fn single_samples_between_poisoned_ones<T: Float>() {
+    for (n, k) in [(37, 5), (150, 140)] {
+        let mut problem = Problem::<T>::random(5, n, k);
+        problem.weights = [1.5, 0.0, 2.0, 0.0, 0.25].map(T::of).to_vec();
+        let expected = Expected::of(&problem, true);
+        for sample in [1, 3] {
+            problem.x.as_mut().row_mut(sample).fill(T::of(f64::NAN));
+        }
+        for level in levels() {
+            let objective = Objective::default().simd_level(level);
+            let mut gradient = Mat::full(n, k, T::of(f64::NAN));
+            let (batch, workspace) = (problem.batch(true), &mut Workspace::new());
+            let loss = objective
+                .loss_and_gradient(&batch, problem.theta.as_ref(), gradient.as_mut(), workspace)
+                .unwrap();
+            let what = || format!("5×{n}×{k}, {level:?}");
+            expected.loss.check(loss, &what);
+            expected.check_gradient(gradient.as_ref(), &what);
+        }
     }
 }
 

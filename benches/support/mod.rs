@@ -20,8 +20,8 @@ const fn shape(name: &'static str, m: usize, n: usize, k: usize, f64: bool) -> S
     Shape { name, m, n, k, f64 }
 }
 
-/// From a toy to the last layer of a language model.
-pub(crate) const SHAPES: [Shape; 7] = [
+/// From a toy to the last layer of a language model; and single steps of an online method: one sample, a few, a mini-batch.
+pub(crate) const SHAPES: [Shape; 10] = [
     shape("small", 256, 32, 3, true),
     shape("digits", 1797, 64, 10, true),
     shape("mnist", 60_000, 784, 10, true),
@@ -29,6 +29,9 @@ pub(crate) const SHAPES: [Shape; 7] = [
     shape("news", 11_314, 2000, 20, false),
     shape("probe", 16_384, 2048, 1000, true),
     shape("lmhead", 2048, 1024, 32_000, false),
+    shape("one", 1, 2048, 1000, true),
+    shape("few", 8, 2048, 1000, true),
+    shape("mini", 64, 784, 10, true),
 ];
 
 /// X row-major and about standard normal, random labels, Θ a tenth of standard normal.

@@ -75,12 +75,11 @@ fn for_scores<T: Real>(
     let (task, parallelism) = (Task::Value, Parallelism::Serial);
     let problem =
         Problem::new(features.into(), theta, Some(targets), &options, task, level, parallelism, None);
-    let sizes = problem.sizes();
     let mut scratch = BlockScratch::new();
-    scratch.reserve(&sizes)?;
+    scratch.reserve(problem.sizes())?;
     for block in 0..problem.plan.blocks() {
         let samples = problem.plan.samples_of(block..block + 1);
-        let (mut block, _) = scratch.data(&sizes, samples.len());
+        let (mut block, _) = scratch.data(samples.len());
         problem.prepare(samples.clone(), &mut block);
         work(&problem, samples, &mut block);
     }

@@ -18,7 +18,7 @@ impl<T: Real> Problem<'_, T> {
         out: Gradient<'_, T>,
         curve: Curve,
     ) {
-        let (mut block, room) = scratch.data(&self.sizes(), samples.len());
+        let (mut block, room) = scratch.data(samples.len());
         self.prepare(samples.clone(), &mut block);
         let (x, room) = self.block_features(samples.clone(), Pass::Gradient, room);
         self.curve(x, &mut block, room, curve);
@@ -40,7 +40,7 @@ impl<T: Real> Problem<'_, T> {
     /// samples contribute to the Hessian, in the blocks on and below the diagonal.
     pub(super) fn hessian(&self, samples: Range<usize>, scratch: &mut BlockScratch<T>, out: Gradient<'_, T>) {
         let Gradient { mut matrix, held } = out;
-        let (mut block, room) = scratch.data(&self.sizes(), samples.len());
+        let (mut block, room) = scratch.data(samples.len());
         self.prepare(samples.clone(), &mut block);
         let (x, room) = self.block_features(samples.clone(), Pass::Softmax, room);
         self.curve(x, &mut block, room, Curve::Diagonal);

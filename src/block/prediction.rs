@@ -16,7 +16,7 @@ impl<T: Real> Problem<'_, T> {
         scratch: &mut BlockScratch<T>,
         out: MatMut<'_, T>,
     ) {
-        let (mut block, room) = scratch.data(&self.sizes(), samples.len());
+        let (mut block, room) = scratch.data(samples.len());
         self.prepare(samples.clone(), &mut block);
         let (x, room) = self.block_features(samples.clone(), Pass::Softmax, room);
         self.scores(x, &mut block, room);
@@ -27,7 +27,7 @@ impl<T: Real> Problem<'_, T> {
 
     /// The class of the largest score of some samples, the lowest of several; NaN is never the largest.
     pub(crate) fn predict(&self, samples: Range<usize>, scratch: &mut BlockScratch<T>, out: &mut [u32]) {
-        let (block, room) = scratch.data(&self.sizes(), samples.len());
+        let (block, room) = scratch.data(samples.len());
         let (x, room) = self.block_features(samples.clone(), Pass::Scores, room);
         self.linear(x, self.theta, block.scores, room);
         let scores = self.matrix(block.scores, samples.len());
@@ -53,7 +53,7 @@ impl<T: Real> Problem<'_, T> {
         mut classes: MatMut<'_, u32>,
         mut probabilities: MatMut<'_, T>,
     ) {
-        let (mut block, room) = scratch.data(&self.sizes(), samples.len());
+        let (mut block, room) = scratch.data(samples.len());
         self.prepare(samples.clone(), &mut block);
         let (x, room) = self.block_features(samples.clone(), Pass::Softmax, room);
         // Before the transform, which keeps the order but may make scores equal.

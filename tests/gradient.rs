@@ -209,14 +209,17 @@ fn single_samples_between_poisoned_ones<T: Float>() {
         for sample in [1, 3] {
             problem.x.as_mut().row_mut(sample).fill(T::of(f64::NAN));
         }
-        for level in levels() {
+        let everything =
+            Layout::ALL.into_iter().flat_map(|layout| levels().into_iter().map(move |level| (layout, level)));
+        for (layout, level) in everything {
+            let x = Laid::new(problem.x.as_ref(), layout);
+            let batch = Batch::new(x.view(), &problem.labels).unwrap();
+            let batch = batch.with_sample_weights(&problem.weights).unwrap();
             let objective = Objective::default().simd_level(level);
             let mut gradient = Mat::full(n, k, T::of(f64::NAN));
-            let (batch, workspace) = (problem.batch(true), &mut Workspace::new());
-            let loss = objective
-                .loss_and_gradient(&batch, problem.theta.as_ref(), gradient.as_mut(), workspace)
-                .unwrap();
-            let what = || format!("5×{n}×{k}, {level:?}");
+            let (theta, workspace) = (problem.theta.as_ref(), &mut Workspace::new());
+            let loss = objective.loss_and_gradient(&batch, theta, gradient.as_mut(), workspace).unwrap();
+            let what = || format!("5×{n}×{k}, {layout:?}, {level:?}");
             expected.loss.check(loss, &what);
             expected.check_gradient(gradient.as_ref(), &what);
         }

@@ -220,8 +220,8 @@ fn single_samples_between_poisoned_ones<T: Float>() {
             let (theta, workspace) = (problem.theta.as_ref(), &mut Workspace::new());
             let loss = objective.loss_and_gradient(&batch, theta, gradient.as_mut(), workspace).unwrap();
             let what = || format!("5×{n}×{k}, {layout:?}, {level:?}");
-            expected.loss.check(loss, &what);
             expected.check_gradient(gradient.as_ref(), &what);
+            expected.loss.check(loss, what);
         }
     }
 }

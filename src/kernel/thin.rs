@@ -9,10 +9,10 @@
 //!   columns share a register, half of it each, or two rows do: the sums over the lanes have a step less. Where registers
 //!   are large and columns not too few, short rows are turned in them instead: then no lanes are left to be summed.
 //! - **outer**: the lines of A are its columns. A tile of registers × columns of the result adds up line after line, each
-//!   times one number of B.
+//!   times one number of B. Of a single line, each column of the result is a multiple.
 //!
 //! With X row-major the scores X·Θ are of the first kind and the gradient Xᵀ·R of the second; with X column-major they
-//! swap.
+//! swap. The scores of one sample are Θᵀ·x: of the first kind too, with the columns of Θ for rows.
 
 mod dot;
 mod fold;
@@ -30,11 +30,10 @@ use pulp::Simd;
 /// Most columns of B for which this was faster than a general product.
 pub(crate) const THIN: usize = 32;
 
-/// Samples so few that a general product, which brings Θ and its gradient into an order of its own, has little else to do with
-/// them.
+/// Samples so few that a general product spends its time on bringing Θ into an order of its own, and the gradient out of it.
 pub(crate) const FEW_SAMPLES: usize = 8;
 
-/// Bytes of a column of the result that has few rows: then B may have any number of columns.
+/// The same as bytes of a column of scores, of which more would take longer here: then Θ may have any number of columns.
 const FLAT_BYTES: usize = 32;
 
 /// Fewest rows for an outer product: below, those that complete the last strip are too many.

@@ -34,10 +34,10 @@ const MANY_FEATURES: usize = 128;
 /// Classes from which on an `f32` cannot number them, as the kernels across samples do.
 const MOST_CLASS_MAJOR: usize = 1 << 24;
 
-/// Multiply-adds below which threads cost more than they bring: some 40 µs of one core.
+/// Multiply-adds of `f32` below which threads cost more than they bring: some 40 µs of one core.
 const SERIAL_WORK: usize = 4 * GROUP_WORK;
 
-/// Multiply-adds of a group, so that a thread that wakes late still finds some left: some 10 µs.
+/// Multiply-adds of `f32` of a group, so that a thread that wakes late still finds some left: some 10 µs.
 const GROUP_WORK: usize = 1 << 19;
 
 /// Samples of a group whose multiply-adds take so long that such a partial gradient costs little beside them.
@@ -135,7 +135,8 @@ impl Plan {
             Storage::Sparse { entries } => entries,
             _ => samples.saturating_mul(features),
         };
-        let work = classes.saturating_mul(numbers.saturating_add(8 * samples)).saturating_mul(2);
+        // Two products; and a number of eight bytes takes as long as two of four.
+        let work = classes.saturating_mul(numbers.saturating_add(8 * samples)).saturating_mul(2 * size / 4);
         let (mut groups, mut in_pieces) = (1, false);
         if work >= SERIAL_WORK {
             let wanted = (work / GROUP_WORK).min(MAX_GROUPS);

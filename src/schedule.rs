@@ -21,7 +21,7 @@ pub(crate) use run::{ByBlock, Run};
 use crate::kernel::{FEW_SAMPLES, Layout, MAX_LANES, PAGE, THIN};
 use core::ops::Range;
 
-/// Classes up to which lanes run across samples however few there are.
+/// Classes up to which lanes run across samples however few there are, unless it is a single one.
 const FEW_CLASSES: usize = 128;
 
 /// Samples of a block from which on lanes run across them however many classes there are: faer's products are faster

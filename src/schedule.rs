@@ -34,13 +34,17 @@ const MANY_FEATURES: usize = 128;
 /// Classes from which on an `f32` cannot number them, as the kernels across samples do.
 const MOST_CLASS_MAJOR: usize = 1 << 24;
 
-/// Multiply-adds of `f32` below which threads cost more than they bring: some 40 µs of one core.
-const SERIAL_WORK: usize = 4 * GROUP_WORK;
+/// Multiply-adds of `f32` below which groups cost more than they bring: some 20 µs of one core.
+const SERIAL_WORK: usize = 2 * GROUP_WORK;
+
+/// The same for pieces: threads wait for each other after every product.
+const PIECES_WORK: usize = 4 * GROUP_WORK;
 
 /// Multiply-adds of `f32` of a group, so that a thread that wakes late still finds some left: some 10 µs.
 const GROUP_WORK: usize = 1 << 19;
 
-/// Samples of a group whose multiply-adds take so long that such a partial gradient costs little beside them.
+/// Samples of a group whose multiply-adds take so long that such a partial gradient costs little beside them. Half as many are
+/// still better than pieces where a partial gradient is small.
 const GROUP_SAMPLES: usize = 64;
 
 /// Most partial gradients: enough to keep 64 threads busy, and cheap to add up.
@@ -147,12 +151,16 @@ impl Plan {
                 _ => {
                     let few = samples / (8 * classes.max(1));
                     let in_cache = PARTIALS_BYTES / theta.saturating_add(classes).saturating_mul(size).max(1);
-                    (few / 4).max(few.min(4)).max(in_cache.min(samples / GROUP_SAMPLES))
+                    (few / 4).max(few.min(4)).max(in_cache.min(samples / GROUP_SAMPLES + 1))
                 }
             };
-            in_pieces = !is_sparse && affordable < 4;
-            // A power of two, so that a few threads have equally many.
-            groups = if in_pieces { 1 } else { 1 << wanted.min(affordable).max(1).ilog2() };
+            let is_small = classes <= THIN && theta.saturating_mul(size) <= BLOCK_BYTES;
+            if is_sparse || affordable >= if is_small { 2 } else { 4 } {
+                // A power of two, so that a few threads have equally many.
+                groups = 1 << wanted.min(affordable).max(1).ilog2();
+            } else {
+                in_pieces = work >= PIECES_WORK;
+            }
         }
 
         let tall = !is_sparse && classes > THIN && theta.saturating_mul(size) > LARGE_THETA_BYTES;

@@ -2,7 +2,7 @@
 
 use super::Problem;
 use super::features::Pass;
-use crate::kernel::{MatrixCopy, Real, Want};
+use crate::kernel::{LargestClass, MatrixCopy, Real, Want};
 use crate::workspace::BlockScratch;
 use core::ops::Range;
 use faer::MatMut;
@@ -30,18 +30,8 @@ impl<T: Real> Problem<'_, T> {
         let (block, room) = scratch.data(samples.len());
         let (x, room) = self.block_features(samples.clone(), Pass::Scores, room);
         self.linear(x, self.theta, block.scores, room);
-        let scores = self.matrix(block.scores, samples.len());
-        for (i, label) in out.iter_mut().enumerate() {
-            let mut top = None;
-            *label = 0;
-            for class in 0..scores.ncols() {
-                let score = scores[(i, class)];
-                if top.map_or(!score.to_f64().is_nan(), |top| score > top) {
-                    top = Some(score);
-                    *label = class as u32;
-                }
-            }
-        }
+        let largest = LargestClass { scores: self.view(block.scores, samples.len()), out };
+        self.run(largest, &|part| T::run_largest_class(part, self.level), &|(), ()| ());
     }
 
     /// The classes of the largest scores of some samples, and their probabilities: as many as `classes` has columns. Of

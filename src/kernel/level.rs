@@ -4,6 +4,7 @@ use super::Real;
 use super::copy::MatrixCopy;
 use super::curvature::Curvature;
 use super::exp::ExpOf;
+use super::largest::LargestClass;
 use super::log::LogOf;
 use super::reduce::{AddUp, Bounds, ColumnSums, has_nan, map, max_ignoring_nan};
 use super::residual::Residual;
@@ -205,6 +206,7 @@ kernels!(
     run_softmax(Softmax) -> (),
     run_log_softmax(LogSoftmax) -> (),
     run_residual(Residual) -> f64,
+    run_largest_class(LargestClass) -> (),
     run_curvature(Curvature) -> (),
     run_transform(Transform) -> (),
     run_multiply(Multiply) -> (),

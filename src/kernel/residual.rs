@@ -118,8 +118,13 @@ impl<'a, T> Scores<'a, T> {
         }
     }
 
+    /// Where to cut them in two.
+    pub(super) fn middle(&self) -> usize {
+        (self.samples / 2).next_multiple_of(PIECE)
+    }
+
     /// The first samples, of whole registers, and the others.
-    fn split_at(self, at: usize) -> (Self, Self) {
+    pub(super) fn split_at(self, at: usize) -> (Self, Self) {
         let Self { lines, layout, samples, classes } = self;
         let (a, b) = match layout {
             Layout::ClassMajor => lines.split_at_row_mut(at),
@@ -206,7 +211,7 @@ pub(crate) struct Residual<'a, T> {
 }
 
 /// Samples of a piece: as many registers as are taken together.
-const PIECE: usize = UNROLL * MAX_LANES;
+pub(super) const PIECE: usize = UNROLL * MAX_LANES;
 
 impl<T: Logarithm> Halves for Residual<'_, T> {
     fn can_be_halved(&self) -> bool {
@@ -227,7 +232,7 @@ impl<T: Logarithm> Halves for Residual<'_, T> {
             losses,
             next,
         };
-        let at = (self.scores.samples / 2).next_multiple_of(PIECE);
+        let at = self.scores.middle();
         let target = self.target.split_at(at, self.scores.layout);
         let (scores, labels) = (self.scores.split_at(at), self.labels.split_at(at));
         let weights = self.weights.map(|weights| weights.split_at(at)).unzip();

@@ -61,6 +61,7 @@ impl<T: Real> Product<'_, T> {
         match Thin::new(self) {
             Thin::Dot(dot) => T::run_dot(dot, level),
             Thin::Outer(outer) => T::run_outer(outer, level),
+            Thin::Multiples(multiples) => T::run_multiples(multiples, level),
             Thin::Neither(product) => product.run_general(),
         }
     }

@@ -11,7 +11,7 @@ use super::residual::Residual;
 use super::softmax;
 use super::sparse::{SparseGradient, SparseScores};
 use super::tanh::Tangent;
-use super::thin::{Dot, Outer};
+use super::thin::{Dot, Multiples, Outer};
 use super::transform::{Multiply, Transform};
 use super::wide::{IsWide, Wide};
 #[cfg(feature = "half")]
@@ -214,6 +214,7 @@ kernels!(
     run_add_up(AddUp) -> (),
     run_dot(Dot) -> (),
     run_outer(Outer) -> (),
+    run_multiples(Multiples) -> (),
     run_wide(Wide) -> (),
     run_copy(MatrixCopy) -> (),
     run_sparse_scores(SparseScores) -> (),

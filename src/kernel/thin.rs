@@ -9,17 +9,20 @@
 //!   columns share a register, half of it each, or two rows do: the sums over the lanes have a step less. Where registers
 //!   are large and columns not too few, short rows are turned in them instead: then no lanes are left to be summed.
 //! - **outer**: the lines of A are its columns. A tile of registers × columns of the result adds up line after line, each
-//!   times one number of B. Of a single line, each column of the result is a multiple.
+//!   times one number of B.
+//! - **multiples**: the same of so few lines that what a tile prepares would take longer than its products.
 //!
 //! With X row-major the scores X·Θ are of the first kind and the gradient Xᵀ·R of the second; with X column-major they
 //! swap. The scores of one sample are Θᵀ·x: of the first kind too, with the columns of Θ for rows.
 
 mod dot;
 mod fold;
+mod multiples;
 mod outer;
 mod turned;
 
 pub(super) use dot::Dot;
+pub(super) use multiples::Multiples;
 pub(super) use outer::Outer;
 
 use super::lanes::{Lanes, MAX_LANES, has_many_registers};
@@ -36,6 +39,9 @@ pub(crate) const FEW_SAMPLES: usize = 8;
 /// The same as bytes of a column of scores, of which more would take longer here: then Θ may have any number of columns.
 const FLAT_BYTES: usize = 32;
 
+/// Depth for each row of a result of few rows, so that lanes across its columns are faster than a general product.
+const DEPTH_OF_ROW: usize = 8;
+
 /// Fewest rows for an outer product: below, those that complete the last strip are too many.
 const OUTER_ROWS: usize = 32;
 
@@ -43,21 +49,27 @@ const OUTER_ROWS: usize = 32;
 pub(crate) enum Thin<'a, T> {
     Dot(Dot<'a, T>),
     Outer(Outer<'a, T>),
+    Multiples(Multiples<'a, T>),
     Neither(Product<'a, T>),
 }
 
 impl<'a, T: Lanes> Thin<'a, T> {
     pub(crate) fn new(product: Product<'a, T>) -> Self {
-        // Of a single row, lanes run along it.
-        let is_row = product.dst.nrows() == 1 && product.dst.col_stride() == 1;
-        let product = if is_row { product.transposed() } else { product };
+        // Of a few rows, lanes run along them if they can.
+        let (rows, depth) = product.a.shape();
+        let are_few = rows <= FEW_SAMPLES.max(depth / DEPTH_OF_ROW) && product.dst.col_stride() == 1;
+        let product = if are_few { product.transposed() } else { product };
         let Product { dst, held, a, b, is_streamed, next } = product;
         let (rows, depth) = a.shape();
         let (is_contiguous, is_thin) = (dst.row_stride() == 1, b.ncols() <= THIN);
         let is_flat = rows * size_of::<T>() <= FLAT_BYTES;
         let is_dot = is_contiguous && (is_thin || is_flat) && rows > 0 && depth >= MAX_LANES;
-        let is_outer = is_contiguous && (is_thin || depth <= FEW_SAMPLES) && rows >= OUTER_ROWS && depth > 0;
+        let is_outer = is_contiguous && is_thin && rows >= OUTER_ROWS && depth > 0;
+        let are_multiples = is_contiguous && depth <= FEW_SAMPLES && depth > 0;
         match (a.transpose().try_as_col_major(), a.try_as_col_major(), b.try_as_col_major()) {
+            (_, Some(a), _) if are_multiples => {
+                Self::Multiples(Multiples { dst: lines_mut(dst), held, a, b, next })
+            }
             (Some(a), _, Some(b)) if is_dot => {
                 Self::Dot(Dot { dst: lines_mut(dst), held, a, b, is_streamed, next })
             }

@@ -22,67 +22,7 @@ impl<T: Lanes> WithSimd for &mut Outer<'_, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        if self.a.ncols() == 1 { multiples(simd, self) } else { outer(simd, self) }
-    }
-}
-
-/// Of one line: each column of the result is the line times a number, or so much more.
-#[inline(always)]
-fn multiples<T: Lanes, S: Simd>(simd: S, product: &mut Outer<'_, T>) {
-    let &mut Outer { ref mut dst, held, a, b, .. } = product;
-    for_columns!(dst.ncols(), FEW_COLUMNS, 1, 1 2 3 4 5 6, |first, COLUMNS| {
-        let y = core::array::from_fn::<_, COLUMNS, _>(
-            #[inline(always)]
-            |c| b[(0, first + c)],
-        );
-        multiples_of::<T, S, COLUMNS>(simd, dst.as_mut().subcols_mut(first, COLUMNS), held, a.col(0).as_slice(), y);
-    });
-}
-
-/// A few columns side by side, so that several places in memory are written by turns.
-#[inline(always)]
-fn multiples_of<T: Lanes, S: Simd, const COLUMNS: usize>(
-    simd: S,
-    dst: LinesMut<'_, T>,
-    held: Destination,
-    line: &[T],
-    y: [T; COLUMNS],
-) {
-    let lanes = Vector::<T, S>::COUNT;
-    let y: [Vector<T, S>; COLUMNS] = core::array::from_fn(
-        #[inline(always)]
-        |c| Vector::splat(simd, y[c]),
-    );
-    let mut columns = dst.col_iter_mut();
-    let out: [&mut [T]; COLUMNS] = core::array::from_fn(
-        #[inline(always)]
-        |_| match columns.next() {
-            Some(column) => &mut column.as_slice_mut()[..line.len()],
-            None => &mut [],
-        },
-    );
-    let whole = T::split::<S>(line).0;
-    for (i, &x) in whole.iter().enumerate() {
-        let x = Vector::of(simd, [x]);
-        for c in 0..COLUMNS {
-            let out = &mut T::split_mut::<S>(out[c]).0[i];
-            let new =
-                if held == Destination::Add { x.mul_add(y[c], Vector::of(simd, [*out])) } else { x * y[c] };
-            *out = new.register();
-        }
-    }
-    let done = whole.len() * lanes;
-    if done < line.len() {
-        // What the last register has in common with the one before is done.
-        let last = line.len() - lanes;
-        let fresh = Vector::<T, S>::lanes_from(simd, done - last);
-        let x = Vector::load(simd, &line[last..]);
-        for c in 0..COLUMNS {
-            let out = &mut out[c][last..];
-            let old = Vector::load(simd, out);
-            let new = if held == Destination::Add { x.mul_add(y[c], old) } else { x * y[c] };
-            new.or_else(fresh, old).store(out);
-        }
+        outer(simd, self);
     }
 }
 
@@ -298,12 +238,14 @@ fn outer_tile<T: Lanes, S: Simd, const REGISTERS: usize, const COLUMNS: usize>(
         let out = &mut line_mut(&mut dst, c)[from..from + width];
         for v in 0..REGISTERS {
             let out = &mut out[v * lanes..(v + 1) * lanes];
-            let old = Vector::load(simd, out);
-            let mut new = if held == Destination::Add { old + acc[v][c] } else { acc[v][c] };
-            if from < done {
-                // What an earlier strip has done is done.
-                let fresh = Vector::lanes_from(simd, done.saturating_sub(from + v * lanes));
-                new = new.or_else(fresh, old);
+            let mut new = acc[v][c];
+            if held == Destination::Add {
+                if from < done {
+                    // What an earlier strip has added is added.
+                    let fresh = Vector::lanes_from(simd, done.saturating_sub(from + v * lanes));
+                    new = new.or_else(fresh, Vector::splat(simd, T::ZERO));
+                }
+                new = Vector::load(simd, out) + new;
             }
             new.store(out);
         }

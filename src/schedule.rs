@@ -18,17 +18,26 @@ pub use parallelism::Parallelism;
 pub(crate) use partials::{ByGroup, Partials};
 pub(crate) use run::{ByBlock, Run};
 
-use crate::kernel::{FEW_SAMPLES, Layout, MAX_LANES, PAGE, THIN};
+use crate::kernel::{Layout, MAX_LANES, PAGE, THIN};
 use core::ops::Range;
 
-/// Classes up to which lanes run across samples however few there are, unless it is a single one.
+/// Classes up to which lanes run across samples, unless these are few.
 const FEW_CLASSES: usize = 128;
 
 /// Samples of a block from which on lanes run across them however many classes there are: faer's products are faster
 /// with the scores in that order, by up to a fifth. With fewer samples, too many lanes would be idle.
 const MANY_SAMPLES: usize = 64;
 
-/// Features from which on the same holds for few samples: products on this crate's kernels then gain more than idle lanes cost.
+/// Samples up to which lanes across them would be idle, ...
+const IDLE_SAMPLES: usize = 12;
+
+/// ... and lanes along the classes not, if there are so many for each sample.
+const CLASSES_OF_SAMPLE: usize = 4;
+
+/// Samples that fill registers of 32 bytes. With many features lanes run across them, since the products are faster so.
+const FULL_SAMPLES: usize = 8;
+
+/// Features from which on they are.
 const MANY_FEATURES: usize = 128;
 
 /// Classes from which on an `f32` cannot number them, as the kernels across samples do.
@@ -43,8 +52,8 @@ const PIECES_WORK: usize = 4 * GROUP_WORK;
 /// Multiply-adds of `f32` of a group, so that a thread that wakes late still finds some left: some 10 µs.
 const GROUP_WORK: usize = 1 << 19;
 
-/// Samples of a group whose multiply-adds take so long that such a partial gradient costs little beside them. Half as many are
-/// still better than pieces where a partial gradient is small.
+/// Samples of a group whose multiply-adds take so long that such a partial gradient costs little beside them. One group more, of
+/// somewhat fewer, is still better than pieces.
 const GROUP_SAMPLES: usize = 64;
 
 /// Most partial gradients: enough to keep 64 threads busy, and cheap to add up.
@@ -155,7 +164,13 @@ impl Plan {
                 }
             };
             let is_small = classes <= THIN && theta.saturating_mul(size) <= BLOCK_BYTES;
-            if is_sparse || affordable >= if is_small { 2 } else { 4 } {
+            // Fewer had better be pieces, of which sparse features have none.
+            let least = match storage {
+                Storage::Sparse { .. } => 0,
+                _ if is_small => 2,
+                _ => 4,
+            };
+            if affordable >= least {
                 // A power of two, so that a few threads have equally many.
                 groups = 1 << wanted.min(affordable).max(1).ilog2();
             } else {
@@ -193,9 +208,10 @@ impl Plan {
         let registers = samples.div_ceil(MAX_LANES);
         let blocks = blocks.min(registers);
         let rows = (registers.div_ceil(blocks.max(1)) * MAX_LANES).min(samples).max(1);
-        let few = samples <= FEW_SAMPLES && features >= MANY_FEATURES;
-        let many = !is_sparse && (few || rows >= MANY_SAMPLES) && classes < MOST_CLASS_MAJOR;
-        let class_major = samples > 1 && (classes <= FEW_CLASSES || many);
+        let full = samples == FULL_SAMPLES && features >= MANY_FEATURES;
+        let few = samples <= IDLE_SAMPLES && classes >= CLASSES_OF_SAMPLE * samples && !full;
+        let many = !is_sparse && (full || rows >= MANY_SAMPLES) && classes < MOST_CLASS_MAJOR;
+        let class_major = samples > 1 && !few && (classes <= FEW_CLASSES || many);
         let layout = if class_major { Layout::ClassMajor } else { Layout::SampleMajor };
         let groups = groups.min(blocks).max(1);
         Self { shape, rows, blocks, groups, layout, in_pieces, partials: false }

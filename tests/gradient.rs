@@ -196,9 +196,17 @@ fn few_samples<T: Float>() {
         (5, 260, 100),
         (8, 150, 200),
         (9, 150, 200),
+        (7, 20, 33),
+        (12, 40, 49),
+        (12, 35, 47),
+        (5, 301, 1003),
     ];
     for shape in shapes {
         every_layout_and_level::<T>(shape, &[None]);
+    }
+    // The last block alone has few, and its gradient is added; there are fewer features than lanes, or some more.
+    for shape in [(20, 3, 40), (17, 2, 140), (19, 5, 135), (24, 19, 130)] {
+        every_layout_and_level::<T>(shape, &[Some(1)]);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::lanes::{Aligned, Lanes, MAX_LANES, UNROLL, Vector};
 use super::reduce::{max_ignoring_nan, position};
-use super::residual::{Layout, PIECE, Scores};
+use super::residual::{Layout, Scores};
 use crate::schedule::Halves;
 use pulp::{Simd, WithSimd};
 
@@ -15,7 +15,7 @@ pub(crate) struct LargestClass<'a, T> {
 
 impl<T: Lanes> Halves for LargestClass<'_, T> {
     fn can_be_halved(&self) -> bool {
-        self.scores.samples > PIECE
+        self.scores.can_be_halved()
     }
 
     fn halves(self) -> (Self, Self) {

@@ -118,6 +118,11 @@ impl<'a, T> Scores<'a, T> {
         }
     }
 
+    /// Whether there are enough samples for two pieces.
+    pub(super) fn can_be_halved(&self) -> bool {
+        self.samples > PIECE
+    }
+
     /// Where to cut them in two.
     pub(super) fn middle(&self) -> usize {
         (self.samples / 2).next_multiple_of(PIECE)
@@ -211,11 +216,11 @@ pub(crate) struct Residual<'a, T> {
 }
 
 /// Samples of a piece: as many registers as are taken together.
-pub(super) const PIECE: usize = UNROLL * MAX_LANES;
+const PIECE: usize = UNROLL * MAX_LANES;
 
 impl<T: Logarithm> Halves for Residual<'_, T> {
     fn can_be_halved(&self) -> bool {
-        self.scores.samples > PIECE
+        self.scores.can_be_halved()
     }
 
     fn halves(self) -> (Self, Self) {

@@ -13,7 +13,8 @@
 //! - **multiples**: the same of so few lines that what a tile prepares would take longer than its products.
 //!
 //! With X row-major the scores X·Θ are of the first kind and the gradient Xᵀ·R of the second; with X column-major they
-//! swap. The scores of one sample are Θᵀ·x: of the first kind too, with the columns of Θ for rows.
+//! swap. The scores of a few samples that lie sample by sample are (Θᵀ·Xᵀ)ᵀ: of the first kind too, with the columns of Θ
+//! for rows.
 
 mod dot;
 mod fold;
@@ -34,13 +35,19 @@ use pulp::Simd;
 pub(crate) const THIN: usize = 32;
 
 /// Samples so few that a general product spends its time on bringing Θ into an order of its own, and the gradient out of it.
-pub(crate) const FEW_SAMPLES: usize = 8;
+const FEW_SAMPLES: usize = 8;
 
 /// The same as bytes of a column of scores, of which more would take longer here: then Θ may have any number of columns.
 const FLAT_BYTES: usize = 32;
 
 /// Depth for each row of a result of few rows, so that lanes across its columns are faster than a general product.
-const DEPTH_OF_ROW: usize = 8;
+const DEPTH_OF_ROW: usize = 3;
+
+/// Bytes of a Θ that no second-level cache holds.
+const LARGE_BYTES: usize = 1 << 20;
+
+/// Samples that a Θ passes by so slowly that asking for it is worth it.
+const SLOW_SAMPLES: usize = 4;
 
 /// Fewest rows for an outer product: below, those that complete the last strip are too many.
 const OUTER_ROWS: usize = 32;
@@ -58,7 +65,10 @@ impl<'a, T: Lanes> Thin<'a, T> {
         // Of a few rows, lanes run along them if they can.
         let (rows, depth) = product.a.shape();
         let are_few = rows <= FEW_SAMPLES.max(depth / DEPTH_OF_ROW) && product.dst.col_stride() == 1;
-        let product = if are_few { product.transposed() } else { product };
+        let mut product = if are_few { product.transposed() } else { product };
+        // What passes by now is Θ, which nobody has asked for.
+        let bytes = product.a.nrows() * product.a.ncols() * size_of::<T>();
+        product.is_streamed |= are_few && product.b.ncols() >= SLOW_SAMPLES && bytes > LARGE_BYTES;
         let Product { dst, held, a, b, is_streamed, next } = product;
         let (rows, depth) = a.shape();
         let (is_contiguous, is_thin) = (dst.row_stride() == 1, b.ncols() <= THIN);

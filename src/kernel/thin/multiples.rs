@@ -21,8 +21,8 @@ pub(crate) struct Multiples<'a, T> {
 /// Bytes of a stretch of the lines, which stays in the first cache while all columns are made of it.
 const STRETCH_BYTES: usize = 16 << 10;
 
-/// Columns side by side, two registers each, or of half as many four: several places in memory are written by turns, which is faster than one after
-/// the other, and 16 registers hold the sums.
+/// Columns side by side, two registers each, or of half as many four: several places in memory are written by turns, which is
+/// faster than one after the other, and 16 registers hold the sums.
 const COLUMNS: usize = 6;
 
 impl<T: Lanes> WithSimd for &mut Multiples<'_, T> {

@@ -18,7 +18,7 @@ pub use parallelism::Parallelism;
 pub(crate) use partials::{ByGroup, Partials};
 pub(crate) use run::{ByBlock, Run};
 
-use crate::kernel::{Layout, MAX_LANES, PAGE, THIN};
+use crate::kernel::{FEW_SAMPLES, Layout, MAX_LANES, PAGE, THIN};
 use core::ops::Range;
 
 /// Classes up to which lanes run across samples, unless these are few.
@@ -276,7 +276,7 @@ impl Plan {
     /// With partial gradients, if there are several groups, or if the gradient itself does not lie as the products like
     /// it best and is so small that another costs little.
     pub(crate) fn with_partials(self, gradient_is_column_major: bool) -> Self {
-        let own = !gradient_is_column_major && self.shape.classes <= FEW_CLASSES;
+        let own = !gradient_is_column_major && self.shape.classes <= FEW_CLASSES && !self.takes_rows();
         Self { partials: self.groups > 1 || own || self.is_sparse(), ..self }
     }
 
@@ -299,8 +299,13 @@ impl Plan {
 
     /// Whether to bring Θ into the order that the products like best: if it is not, and copying it costs little.
     pub(crate) fn copies_theta(&self, theta_is_column_major: bool) -> bool {
+        !theta_is_column_major && self.shape.classes <= FEW_CLASSES && !self.takes_rows()
+    }
+
+    /// Whether the products are as fast with a row-major Θ and gradient: lanes run along their rows, of a few samples.
+    fn takes_rows(&self) -> bool {
         let Shape { samples, classes, .. } = self.shape;
-        !theta_is_column_major && classes <= if samples > 1 { FEW_CLASSES } else { THIN }
+        self.layout == Layout::SampleMajor && samples <= FEW_SAMPLES && classes >= THIN
     }
 
     pub(crate) fn layout(&self) -> Layout {

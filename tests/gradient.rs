@@ -121,7 +121,8 @@ fn every_schedule<T: Float>() {
 }
 
 fn layouts<T: Float>() {
-    for (m, n, k) in [(1, 1, 1), (3, 1, 2), (17, 5, 3), (35, 17, 130), (1, 37, 40), (6, 130, 131)] {
+    let shapes = [(1, 1, 1), (3, 1, 2), (17, 5, 3), (35, 17, 130), (1, 37, 40), (3, 21, 33), (6, 130, 131)];
+    for (m, n, k) in shapes {
         let problem = Problem::<T>::random(m, n, k);
         let expected = Expected::of(&problem, true);
         let labels = problem.labels.as_slice();

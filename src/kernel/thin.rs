@@ -14,7 +14,7 @@
 //!
 //! With X row-major the scores X·Θ are of the first kind and the gradient Xᵀ·R of the second; with X column-major they
 //! swap. The scores of a few samples that lie sample by sample are (Θᵀ·Xᵀ)ᵀ: of the first kind too, with the columns of Θ
-//! for rows.
+//! for rows; or, with Θ row-major, of the second, with its rows for lines. So is then the gradient, (Rᵀ·X)ᵀ.
 
 mod dot;
 mod fold;
@@ -35,7 +35,7 @@ use pulp::Simd;
 pub(crate) const THIN: usize = 32;
 
 /// Samples so few that a general product spends its time on bringing Θ into an order of its own, and the gradient out of it.
-const FEW_SAMPLES: usize = 8;
+pub(crate) const FEW_SAMPLES: usize = 8;
 
 /// The same as bytes of a column of scores, of which more would take longer here: then Θ may have any number of columns.
 const FLAT_BYTES: usize = 32;
@@ -62,13 +62,15 @@ pub(crate) enum Thin<'a, T> {
 
 impl<'a, T: Lanes> Thin<'a, T> {
     pub(crate) fn new(product: Product<'a, T>) -> Self {
-        // Of a few rows, lanes run along them if they can.
+        // Of a few rows, or where multiples of a few lines are rows, lanes run along the rows if they can.
         let (rows, depth) = product.a.shape();
-        let are_few = rows <= FEW_SAMPLES.max(depth / DEPTH_OF_ROW) && product.dst.col_stride() == 1;
-        let mut product = if are_few { product.transposed() } else { product };
+        let are_multiples = depth <= FEW_SAMPLES && product.dst.row_stride() != 1;
+        let are_few = rows <= FEW_SAMPLES.max(depth / DEPTH_OF_ROW) || are_multiples;
+        let by_rows = are_few && product.dst.col_stride() == 1;
+        let mut product = if by_rows { product.transposed() } else { product };
         // What passes by now is Θ, which nobody has asked for.
         let bytes = product.a.nrows() * product.a.ncols() * size_of::<T>();
-        product.is_streamed |= are_few && product.b.ncols() >= SLOW_SAMPLES && bytes > LARGE_BYTES;
+        product.is_streamed |= by_rows && product.b.ncols() >= SLOW_SAMPLES && bytes > LARGE_BYTES;
         let Product { dst, held, a, b, is_streamed, next } = product;
         let (rows, depth) = a.shape();
         let (is_contiguous, is_thin) = (dst.row_stride() == 1, b.ncols() <= THIN);

@@ -18,7 +18,7 @@ pub use parallelism::Parallelism;
 pub(crate) use partials::{ByGroup, Partials};
 pub(crate) use run::{ByBlock, Run};
 
-use crate::kernel::{FEW_SAMPLES, Layout, MAX_LANES, PAGE, THIN};
+use crate::kernel::{FEW_SAMPLES, Layout, MAX_LANES, OUTER_ROWS, PAGE, THIN};
 use core::ops::Range;
 
 /// Classes up to which lanes run across samples, unless these are few.
@@ -302,10 +302,11 @@ impl Plan {
         !theta_is_column_major && self.shape.classes <= FEW_CLASSES && !self.takes_rows()
     }
 
-    /// Whether the products are as fast with a row-major Θ and gradient: lanes run along their rows, of a few samples.
+    /// Whether the products are as fast with a row-major Θ and gradient: of a few samples, lanes run along their rows, if these
+    /// are long enough.
     fn takes_rows(&self) -> bool {
         let Shape { samples, classes, .. } = self.shape;
-        self.layout == Layout::SampleMajor && samples <= FEW_SAMPLES && classes >= THIN
+        self.layout == Layout::SampleMajor && samples <= FEW_SAMPLES && classes >= OUTER_ROWS
     }
 
     pub(crate) fn layout(&self) -> Layout {

@@ -35,7 +35,7 @@ pub(crate) use largest::LargestClass;
 pub(crate) use reduce::{AddUp, ColumnSums};
 pub(crate) use residual::{Layout, NO_LABEL, PER_SAMPLE, PerSample, Residual, Scores, Target, Want};
 pub(crate) use sparse::{Sparse, SparseGradient, SparseScores};
-pub(crate) use thin::{FEW_SAMPLES, THIN, Thin};
+pub(crate) use thin::{FEW_SAMPLES, OUTER_ROWS, THIN, Thin};
 pub(crate) use transform::{Multiply, SoftCap, Transform};
 pub(crate) use wide::Wide;
 #[cfg(feature = "half")]

@@ -50,7 +50,7 @@ const LARGE_BYTES: usize = 1 << 20;
 const SLOW_SAMPLES: usize = 4;
 
 /// Fewest rows for an outer product: below, those that complete the last strip are too many.
-const OUTER_ROWS: usize = 32;
+pub(crate) const OUTER_ROWS: usize = 32;
 
 /// A product, and which kernel is for it: that follows from the shape and the strides.
 pub(crate) enum Thin<'a, T> {
@@ -62,14 +62,14 @@ pub(crate) enum Thin<'a, T> {
 
 impl<'a, T: Lanes> Thin<'a, T> {
     pub(crate) fn new(product: Product<'a, T>) -> Self {
-        // Of a few rows, or where multiples of a few lines are rows, lanes run along the rows if they can.
+        // Lanes run along the rows of the result, if they can, where it has few, or where these are multiples of a few lines.
         let (rows, depth) = product.a.shape();
-        let are_multiples = depth <= FEW_SAMPLES && product.dst.row_stride() != 1;
-        let are_few = rows <= FEW_SAMPLES.max(depth / DEPTH_OF_ROW) || are_multiples;
-        let by_rows = are_few && product.dst.col_stride() == 1;
+        let has_few_rows = rows <= FEW_SAMPLES.max(depth / DEPTH_OF_ROW);
+        let has_few_lines = depth <= FEW_SAMPLES && product.dst.row_stride() != 1;
+        let by_rows = (has_few_rows || has_few_lines) && product.dst.col_stride() == 1;
         let mut product = if by_rows { product.transposed() } else { product };
         // What passes by now is Θ, which nobody has asked for.
-        let bytes = product.a.nrows() * product.a.ncols() * size_of::<T>();
+        let bytes = product.a.nrows().saturating_mul(depth).saturating_mul(size_of::<T>());
         product.is_streamed |= by_rows && product.b.ncols() >= SLOW_SAMPLES && bytes > LARGE_BYTES;
         let Product { dst, held, a, b, is_streamed, next } = product;
         let (rows, depth) = a.shape();

@@ -43,13 +43,19 @@ const MANY_FEATURES: usize = 128;
 /// Classes from which on an `f32` cannot number them, as the kernels across samples do.
 const MOST_CLASS_MAJOR: usize = 1 << 24;
 
-/// Multiply-adds of `f32` below which groups cost more than they bring: some 20 µs of one core.
-const SERIAL_WORK: usize = 2 * GROUP_WORK;
+/// What else a score takes than its products, the softmax above all: in multiply-adds of each of the two.
+const SCORE_WORK: usize = 40;
 
-/// The same for pieces: threads wait for each other after every product.
+/// The same of a number of X, which is read for each of them.
+const NUMBER_WORK: usize = 2;
+
+/// Multiply-adds of `f32`, and what is worth as many, below which groups cost more than they bring: some 40 µs of one core.
+const SERIAL_WORK: usize = 11 << 17;
+
+/// Multiply-adds below which pieces do: threads wait for each other after every product.
 const PIECES_WORK: usize = 4 * GROUP_WORK;
 
-/// Multiply-adds of `f32` of a group, so that a thread that wakes late still finds some left: some 10 µs.
+/// Multiply-adds of a group, so that a thread that wakes late still finds some left: some 10 to 20 µs.
 const GROUP_WORK: usize = 1 << 19;
 
 /// Samples of a group whose multiply-adds take so long that such a partial gradient costs little beside them. One group more, of
@@ -149,10 +155,14 @@ impl Plan {
             _ => samples.saturating_mul(features),
         };
         // Two products; and a number of eight bytes takes as long as two of four.
-        let work = classes.saturating_mul(numbers.saturating_add(8 * samples)).saturating_mul(2 * size / 4);
+        let both = 2 * size / 4;
+        let scores = samples.saturating_mul(classes);
+        let products = classes.saturating_mul(numbers).saturating_mul(both);
+        let others = scores.saturating_mul(SCORE_WORK).saturating_add(numbers.saturating_mul(NUMBER_WORK));
+        let work = products.saturating_add(others.saturating_mul(both));
         let (mut groups, mut in_pieces) = (1, false);
         if work >= SERIAL_WORK {
-            let wanted = (work / GROUP_WORK).min(MAX_GROUPS);
+            let wanted = (products / GROUP_WORK).clamp(2, MAX_GROUPS);
             // How many partial gradients are worth their cost: one costs writing and adding K·n numbers, K more with an
             // intercept. A group of m/groups samples reads n·m/groups, or multiplies each of its entries by K.
             let affordable = match storage {
@@ -174,7 +184,7 @@ impl Plan {
                 // A power of two, so that a few threads have equally many.
                 groups = 1 << wanted.min(affordable).max(1).ilog2();
             } else {
-                in_pieces = work >= PIECES_WORK;
+                in_pieces = products >= PIECES_WORK;
             }
         }
 

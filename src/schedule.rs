@@ -43,19 +43,23 @@ const MANY_FEATURES: usize = 128;
 /// Classes from which on an `f32` cannot number them, as the kernels across samples do.
 const MOST_CLASS_MAJOR: usize = 1 << 24;
 
-/// What else a score takes than its products, the softmax above all: in multiply-adds of each of the two.
+/// What the softmax of a score counts, in multiply-adds of each of the two products: for how many groups there are, or whether there
+/// are pieces, ...
+const SHARED_SCORE_WORK: usize = 8;
+
+/// ... and what it takes, with all else that a score does, for whether to call threads at all.
 const SCORE_WORK: usize = 40;
 
-/// The same of a number of X, which is read for each of them.
+/// What a number of X takes, which is read for each of the products.
 const NUMBER_WORK: usize = 2;
 
 /// Multiply-adds of `f32`, and what is worth as many, below which groups cost more than they bring: some 40 µs of one core.
 const SERIAL_WORK: usize = 11 << 17;
 
-/// Multiply-adds below which pieces do: threads wait for each other after every product.
+/// Multiply-adds of `f32` below which pieces do: threads wait for each other after every product.
 const PIECES_WORK: usize = 4 * GROUP_WORK;
 
-/// Multiply-adds of a group, so that a thread that wakes late still finds some left: some 10 to 20 µs.
+/// The same of a group, so that a thread that wakes late still finds some left: some 10 to 20 µs.
 const GROUP_WORK: usize = 1 << 19;
 
 /// Samples of a group whose multiply-adds take so long that such a partial gradient costs little beside them. One group more, of
@@ -156,13 +160,15 @@ impl Plan {
         };
         // Two products; and a number of eight bytes takes as long as two of four.
         let both = 2 * size / 4;
-        let scores = samples.saturating_mul(classes);
-        let products = classes.saturating_mul(numbers).saturating_mul(both);
-        let others = scores.saturating_mul(SCORE_WORK).saturating_add(numbers.saturating_mul(NUMBER_WORK));
-        let work = products.saturating_add(others.saturating_mul(both));
+        let work_with = |score: usize| {
+            let each = numbers.saturating_add(samples.saturating_mul(score));
+            classes.saturating_mul(each).saturating_mul(both)
+        };
+        let shared = work_with(SHARED_SCORE_WORK);
+        let reading = numbers.saturating_mul(NUMBER_WORK).saturating_mul(both);
         let (mut groups, mut in_pieces) = (1, false);
-        if work >= SERIAL_WORK {
-            let wanted = (products / GROUP_WORK).clamp(2, MAX_GROUPS);
+        if work_with(SCORE_WORK).saturating_add(reading) >= SERIAL_WORK {
+            let wanted = (shared / GROUP_WORK).clamp(2, MAX_GROUPS);
             // How many partial gradients are worth their cost: one costs writing and adding K·n numbers, K more with an
             // intercept. A group of m/groups samples reads n·m/groups, or multiplies each of its entries by K.
             let affordable = match storage {
@@ -184,7 +190,7 @@ impl Plan {
                 // A power of two, so that a few threads have equally many.
                 groups = 1 << wanted.min(affordable).max(1).ilog2();
             } else {
-                in_pieces = products >= PIECES_WORK;
+                in_pieces = shared >= PIECES_WORK;
             }
         }
 

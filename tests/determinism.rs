@@ -20,9 +20,10 @@ for_each_float!(
 );
 
 /// One shape for each way to cut up an evaluation.
-const SHAPES: [(&str, (usize, usize, usize)); 10] = [
+const SHAPES: [(&str, (usize, usize, usize)); 11] = [
     ("nothing to share", (50, 4, 3)),
-    ("one partial gradient, many blocks", (5000, 3, 2)),
+    ("one partial gradient, many blocks", (3000, 3, 2)),
+    ("two partial gradients, little to multiply", (9000, 3, 2)),
     ("many partial gradients", (30_000, 16, 4)),
     ("partial gradients, ragged blocks and groups", (9973, 31, 13)),
     ("partial gradients, many classes", (601, 131, 101)),

@@ -58,7 +58,7 @@ impl<T: Real> Product<'_, T> {
 
     /// On a kernel for thin products, or by faer.
     fn run_thin(self, level: SimdLevel) {
-        match Thin::new(self) {
+        match Thin::new(self, level) {
             Thin::Dot(dot) => T::run_dot(dot, level),
             Thin::Outer(outer) => T::run_outer(outer, level),
             Thin::Multiples(multiples) => T::run_multiples(multiples, level),

@@ -62,9 +62,14 @@ const PIECES_WORK: usize = 4 * GROUP_WORK;
 /// The same of a group, so that a thread that wakes late still finds some left: some 10 to 20 µs.
 const GROUP_WORK: usize = 1 << 19;
 
-/// Samples of a group whose multiply-adds take so long that such a partial gradient costs little beside them. One group more, of
-/// somewhat fewer, is still better than pieces.
-const GROUP_SAMPLES: usize = 64;
+/// Samples of a group whose multiply-adds take so long that such a partial gradient costs next to nothing beside them.
+const GROUP_SAMPLES: usize = 128;
+
+/// The same where it costs little. As many groups of so many, or of somewhat fewer if that makes one more, are better than pieces.
+const LEAST_GROUP_SAMPLES: usize = 64;
+
+/// Groups that are few, and yet enough for a few threads.
+const FEW_GROUPS: usize = 4;
 
 /// Most partial gradients: enough to keep 64 threads busy, and cheap to add up.
 const MAX_GROUPS: usize = 64;
@@ -176,7 +181,9 @@ impl Plan {
                 _ => {
                     let few = samples / (8 * classes.max(1));
                     let in_cache = PARTIALS_BYTES / theta.saturating_add(classes).saturating_mul(size).max(1);
-                    (few / 4).max(few.min(4)).max(in_cache.min(samples / GROUP_SAMPLES + 1))
+                    let many = (few / 4).max(in_cache.min(samples / GROUP_SAMPLES));
+                    let least = few.max(in_cache.min(samples / LEAST_GROUP_SAMPLES + 1));
+                    many.max(least.min(FEW_GROUPS))
                 }
             };
             let is_small = classes <= THIN && theta.saturating_mul(size) <= BLOCK_BYTES;
@@ -184,7 +191,7 @@ impl Plan {
             let least = match storage {
                 Storage::Sparse { .. } => 0,
                 _ if is_small => 2,
-                _ => 4,
+                _ => FEW_GROUPS,
             };
             if affordable >= least {
                 // A power of two, so that a few threads have equally many.

@@ -155,7 +155,8 @@ fn layouts<T: Float>() {
 }
 
 /// Few classes, and rows or columns of X around the registers, strips and stretches of the kernels for narrow products,
-/// in every layout and at every level: each number of classes in a tile, with and without a register that is shared.
+/// in every layout and at every level: each number of classes in a tile, with and without a register that is shared. With the widest
+/// registers classes up to 128 are few.
 fn narrow_products<T: Float>() {
     let shapes = [
         (65, 16, 1),
@@ -178,6 +179,10 @@ fn narrow_products<T: Float>() {
         (5, 2100, 20),
         (1, 65, 32),
         (129, 65, 33),
+        (70, 64, 128),
+        (97, 300, 47),
+        (130, 33, 100),
+        (66, 40, 129),
     ];
     for shape in shapes {
         every_layout_and_level::<T>(shape, &[None]);
@@ -264,7 +269,7 @@ fn every_layout_and_level<T: Float>((m, n, k): (usize, usize, usize), block_byte
 /// More of X than stays in a cache, so that it is fetched early, in every layout: with few columns, and with so many that
 /// each pass over a block fetches its own; blocks as they are chosen, and such that a column has several stretches.
 fn features_beyond_the_cache<T: Float>() {
-    for (m, n, k) in [(5000, 60, 3), (2100, 260, 5), (1100, 300, 10), (700, 461, 20)] {
+    for (m, n, k) in [(5000, 60, 3), (2100, 260, 5), (1100, 300, 10), (700, 461, 20), (701, 459, 41)] {
         assert!(m * n * size_of::<T>() > 1 << 20);
         every_layout_and_level::<T>((m, n, k), &[Some(usize::MAX), None]);
     }

@@ -5,7 +5,7 @@
 
 use core::fmt::Debug;
 use core::ops::{Add, Div, Mul, Neg, Sub};
-use pulp::{Simd, bytemuck};
+use pulp::{Simd, WithSimd, bytemuck};
 
 /// Most lanes a register has at any level (AVX-512, `f32`). Scratch rows are padded to a multiple of it.
 pub(crate) const MAX_LANES: usize = 16;
@@ -149,6 +149,24 @@ pub(crate) const fn is_emulated<S: Simd>() -> bool {
 /// As AVX-512 has, and what stands for it: a tile may be as large as its addresses allow.
 pub(crate) const fn has_many_registers<S: Simd>() -> bool {
     S::REGISTER_COUNT >= 32 || is_widest::<S>()
+}
+
+/// What the registers of a level are like, as far as the choice of a kernel depends on it.
+pub(crate) struct Registers {
+    pub(crate) are_wide: bool,
+    pub(crate) are_widest: bool,
+}
+
+/// Asks a level for its [`Registers`].
+pub(super) struct AskRegisters;
+
+impl WithSimd for AskRegisters {
+    type Output = Registers;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> Registers {
+        Registers { are_wide: is_wide::<S>(), are_widest: is_widest::<S>() }
+    }
 }
 
 /// Registers that most kernels take at a time.

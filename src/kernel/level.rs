@@ -4,6 +4,7 @@ use super::Real;
 use super::copy::MatrixCopy;
 use super::curvature::Curvature;
 use super::exp::ExpOf;
+use super::lanes::{AskRegisters, Registers};
 use super::largest::LargestClass;
 use super::log::LogOf;
 use super::reduce::{AddUp, Bounds, ColumnSums, has_nan, map, max_ignoring_nan};
@@ -13,7 +14,7 @@ use super::sparse::{SparseGradient, SparseScores};
 use super::tanh::Tangent;
 use super::thin::{Dot, Multiples, Outer};
 use super::transform::{Multiply, Transform};
-use super::wide::{IsWide, Wide};
+use super::wide::Wide;
 #[cfg(feature = "half")]
 use super::widen::Widen;
 use crate::{Error, Targets};
@@ -74,9 +75,9 @@ impl SimdLevel {
         levels.into_iter().flatten()
     }
 
-    /// Whether the kernel for wide products is made for it.
-    pub(super) fn is_wide(self) -> bool {
-        self.dispatch(IsWide)
+    /// What its registers are like.
+    pub(super) fn registers(self) -> Registers {
+        self.dispatch(AskRegisters)
     }
 
     /// The smallest and the largest of some labels, if there are any.

@@ -27,12 +27,19 @@ pub(super) use multiples::Multiples;
 pub(super) use outer::Outer;
 
 use super::lanes::{Lanes, MAX_LANES, has_many_registers};
+use super::level::SimdLevel;
 use super::lines::lines_mut;
 use crate::gemm::Product;
 use pulp::Simd;
 
-/// Most columns of B for which this was faster than a general product.
+/// Most columns of B for which this was faster than a general product, ...
 pub(crate) const THIN: usize = 32;
+
+/// ... and with the widest registers, if A has [`MANY_LINES`]: what is done for each of so many columns must be worth it.
+const WIDEST_THIN: usize = 128;
+
+/// Lines of A that are many.
+const MANY_LINES: usize = 64;
 
 /// Samples so few that a general product spends its time on bringing Θ into an order of its own, and the gradient out of it.
 pub(crate) const FEW_SAMPLES: usize = 8;
@@ -61,7 +68,7 @@ pub(crate) enum Thin<'a, T> {
 }
 
 impl<'a, T: Lanes> Thin<'a, T> {
-    pub(crate) fn new(product: Product<'a, T>) -> Self {
+    pub(crate) fn new(product: Product<'a, T>, level: SimdLevel) -> Self {
         // Lanes run along the rows of the result, if they can, where it has few, or where these are multiples of a few lines.
         let (rows, depth) = product.a.shape();
         let has_few_rows = rows <= FEW_SAMPLES.max(depth / DEPTH_OF_ROW);
@@ -74,15 +81,18 @@ impl<'a, T: Lanes> Thin<'a, T> {
         let Product { dst, held, a, b, is_streamed, next } = product;
         let (rows, depth) = a.shape();
         let (is_contiguous, is_thin) = (dst.row_stride() == 1, b.ncols() <= THIN);
+        let has_many =
+            |lines: usize| lines >= MANY_LINES && b.ncols() <= WIDEST_THIN && level.registers().are_widest;
         let is_flat = rows * size_of::<T>() <= FLAT_BYTES;
-        let is_dot = is_contiguous && (is_thin || is_flat) && rows > 0 && depth >= MAX_LANES;
-        let is_outer = is_contiguous && is_thin && rows >= OUTER_ROWS && depth > 0;
+        let may_be_dot = is_contiguous && rows > 0 && depth >= MAX_LANES;
+        let is_dot = |a| may_be_dot && (is_thin || is_flat || has_many(rows) && dot::follow(a));
+        let is_outer = is_contiguous && rows >= OUTER_ROWS && depth > 0 && (is_thin || has_many(depth));
         let are_multiples = is_contiguous && depth <= FEW_SAMPLES && depth > 0;
         match (a.transpose().try_as_col_major(), a.try_as_col_major(), b.try_as_col_major()) {
             (_, Some(a), _) if are_multiples => {
                 Self::Multiples(Multiples { dst: lines_mut(dst), held, a, b, next })
             }
-            (Some(a), _, Some(b)) if is_dot => {
+            (Some(a), _, Some(b)) if is_dot(a) => {
                 Self::Dot(Dot { dst: lines_mut(dst), held, a, b, is_streamed, next })
             }
             (_, Some(a), Some(b)) if is_outer => {

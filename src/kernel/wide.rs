@@ -97,7 +97,7 @@ impl<'a, T: Lanes> Wide<'a, T> {
             && dst.row_stride() == 1
             && By::new(a).is_some()
             && By::new(b).is_some()
-            && level.is_wide()
+            && level.registers().are_wide
     }
 
     /// A product whose matrices have contiguous lines; any other comes back.
@@ -110,18 +110,6 @@ impl<'a, T: Lanes> Wide<'a, T> {
             }
             _ => Err(product),
         }
-    }
-}
-
-/// Asks a level whether it [`is_wide`].
-pub(super) struct IsWide;
-
-impl WithSimd for IsWide {
-    type Output = bool;
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) -> bool {
-        is_wide::<S>()
     }
 }
 

@@ -56,6 +56,11 @@ const fn stretch_bytes<S: Simd>(follow: bool) -> usize {
     if has_many_registers::<S>() && follow { 8 << 10 } else { 4 << 10 }
 }
 
+/// Whether lines follow each other in memory, as the rows of a row-major matrix do.
+pub(super) fn follow<T>(lines: Lines<'_, T>) -> bool {
+    lines.col_stride().unsigned_abs() <= 2 * lines.nrows()
+}
+
 #[inline(always)]
 fn dot<T: Lanes, S: Simd>(simd: S, product: Dot<'_, T>) {
     let Dot { mut dst, held, a, b, is_streamed, next } = product;
@@ -64,7 +69,7 @@ fn dot<T: Lanes, S: Simd>(simd: S, product: Dot<'_, T>) {
     // Halves of four lanes pay only for pairs of columns, in tiles of two rows.
     let has_halves = lanes >= 8 || (lanes == 4 && !has_many_registers::<S>() && columns >= PAIRED);
     let is_short = has_halves && depth <= SHORT * lanes / 2 && rows >= SHARING_ROWS;
-    let follow = a.col_stride().unsigned_abs() <= 2 * depth;
+    let follow = follow(a);
     let stretches = depth.div_ceil(stretch_bytes::<S>(follow) / size_of::<T>());
     let bound = |stretch: usize| {
         if stretch == stretches { depth } else { depth * stretch / stretches / MAX_LANES * MAX_LANES }

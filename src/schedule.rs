@@ -57,19 +57,23 @@ const NUMBER_WORK: usize = 2;
 const SERIAL_WORK: usize = 11 << 17;
 
 /// Multiply-adds of `f32` below which pieces do: threads wait for each other after every product.
-const PIECES_WORK: usize = 4 * GROUP_WORK;
+const PIECES_WORK: usize = 3 * GROUP_WORK;
 
 /// The same of a group, so that a thread that wakes late still finds some left: some 10 to 20 µs.
 const GROUP_WORK: usize = 1 << 19;
 
-/// Samples of a group whose multiply-adds take so long that such a partial gradient costs next to nothing beside them.
+/// Samples of a group whose multiply-adds take so long that its partial gradient costs next to nothing beside them. To have
+/// [`FEW_GROUPS`], the last may have fewer.
 const GROUP_SAMPLES: usize = 128;
 
-/// The same where it costs little. As many groups of so many, or of somewhat fewer if that makes one more, are better than pieces.
+/// The same for these few, where a partial gradient is small.
 const LEAST_GROUP_SAMPLES: usize = 64;
 
 /// Groups that are few, and yet enough for a few threads.
 const FEW_GROUPS: usize = 4;
+
+/// Bytes of a partial gradient that costs less than threads that wait for each other.
+const SMALL_THETA_BYTES: usize = 48 << 10;
 
 /// Most partial gradients: enough to keep 64 threads busy, and cheap to add up.
 const MAX_GROUPS: usize = 64;
@@ -102,6 +106,9 @@ const MOST_ROWS: usize = 1 << 10;
 
 /// The same where Θ is large: of threads that share a block, each copies all of Θ for its samples.
 const MOST_TALL: usize = 1 << 11;
+
+/// Scratch of a block, its part of X included, that stays in a cache that the threads share.
+const SHARED_BLOCK_BYTES: usize = 8 << 20;
 
 /// Features from which on a sample has enough of them for products along them.
 const FEW_FEATURES: usize = 32;
@@ -174,6 +181,7 @@ impl Plan {
         let (mut groups, mut in_pieces) = (1, false);
         if work_with(SCORE_WORK).saturating_add(reading) >= SERIAL_WORK {
             let wanted = (shared / GROUP_WORK).clamp(2, MAX_GROUPS);
+            let is_small = theta.saturating_mul(size) <= SMALL_THETA_BYTES;
             // How many partial gradients are worth their cost: one costs writing and adding K·n numbers, K more with an
             // intercept. A group of m/groups samples reads n·m/groups, or multiplies each of its entries by K.
             let affordable = match storage {
@@ -182,11 +190,10 @@ impl Plan {
                     let few = samples / (8 * classes.max(1));
                     let in_cache = PARTIALS_BYTES / theta.saturating_add(classes).saturating_mul(size).max(1);
                     let many = (few / 4).max(in_cache.min(samples / GROUP_SAMPLES));
-                    let least = few.max(in_cache.min(samples / LEAST_GROUP_SAMPLES + 1));
-                    many.max(least.min(FEW_GROUPS))
+                    let each = if is_small { LEAST_GROUP_SAMPLES } else { GROUP_SAMPLES };
+                    many.max(few.max(in_cache.min(samples / each + 1)).min(FEW_GROUPS))
                 }
             };
-            let is_small = classes <= THIN && theta.saturating_mul(size) <= BLOCK_BYTES;
             // Fewer had better be pieces, of which sparse features have none.
             let least = match storage {
                 Storage::Sparse { .. } => 0,
@@ -211,6 +218,8 @@ impl Plan {
         let row_bytes = per_row.saturating_mul(size).max(1);
         let budget = block_bytes.unwrap_or_else(|| match storage {
             _ if tall => TALL_BLOCK_BYTES,
+            // Threads share each pass over a block, so one is best, where no pass but the first comes from memory.
+            _ if in_pieces && row_bytes.saturating_mul(samples) <= SHARED_BLOCK_BYTES => SHARED_BLOCK_BYTES,
             Storage::ColumnMajor if classes > THIN => COLUMN_MAJOR_MANY_CLASSES_BLOCK_BYTES,
             Storage::ColumnMajor if features > FEW_PAGES => row_bytes.saturating_mul(PAGE / size),
             Storage::ColumnMajor => COLUMN_MAJOR_BLOCK_BYTES,

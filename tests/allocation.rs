@@ -22,8 +22,8 @@ const SHAPES: [(&str, (usize, usize, usize)); 7] = [
     ("one partial gradient, lanes across classes", (40, 5, 150)),
     ("many partial gradients", (24_000, 16, 4)),
     ("partial gradients, many classes", (401, 65, 101)),
-    ("pieces of products, lanes across samples", (255, 65, 101)),
-    ("pieces of products and of the softmax", (250, 33, 333)),
+    ("pieces of products, lanes across samples", (190, 131, 101)),
+    ("pieces of products and of the softmax", (130, 65, 333)),
     ("pieces of wide products", (263, 1100, 391)),
 ];
 

@@ -1,6 +1,6 @@
 //! Matrix products: on this crate's own kernels where they are faster, else by faer. The only file that names faer's product.
 
-use crate::kernel::{MAX_LANES, Real, SimdLevel, Span, Thin, Wide};
+use crate::kernel::{FEW_SAMPLES, MAX_LANES, Real, SimdLevel, Span, Thin, Wide};
 use crate::schedule::Parallelism;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
@@ -42,9 +42,14 @@ impl<T: Real> Product<'_, T> {
             let times = threads.next_power_of_two().ilog2() + if threads.is_power_of_two() { 0 } else { 2 };
             self.cut(parallelism, times, 1, &|piece| piece.run_wide(level));
         } else {
-            // Of all shapes of a piece, faer is fastest with the wide ones, but a much wider one would read B again and
-            // again.
-            self.cut(parallelism, PIECE_DEPTH, MOST_WIDE, &|piece| piece.run_thin(level));
+            let most_wide = match self.dst.row_stride() {
+                // Multiples of a few lines are written as they lie in memory.
+                1 if self.a.ncols() <= FEW_SAMPLES => 0,
+                // Of all shapes of a piece, faer is fastest with the wide ones, but a much wider one would read B again
+                // and again.
+                _ => MOST_WIDE,
+            };
+            self.cut(parallelism, PIECE_DEPTH, most_wide, &|piece| piece.run_thin(level));
         }
     }
 

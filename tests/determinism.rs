@@ -20,7 +20,7 @@ for_each_float!(
 );
 
 /// One shape for each way to cut up an evaluation.
-const SHAPES: [(&str, (usize, usize, usize)); 12] = [
+const SHAPES: [(&str, (usize, usize, usize)); 13] = [
     ("nothing to share", (50, 4, 3)),
     ("one partial gradient, many blocks", (3000, 3, 2)),
     ("two partial gradients, little to multiply", (9000, 3, 2)),
@@ -29,6 +29,7 @@ const SHAPES: [(&str, (usize, usize, usize)); 12] = [
     ("partial gradients, many classes", (601, 131, 101)),
     ("two partial gradients of few samples", (120, 500, 10)),
     ("pieces of products, few classes", (77, 1300, 10)),
+    ("pieces of products, a single sample", (1, 900, 1201)),
     ("pieces of products, lanes across samples", (191, 131, 101)),
     ("pieces of products, lanes across classes", (50, 65, 333)),
     ("pieces of products and of the softmax", (130, 33, 1201)),
@@ -168,7 +169,7 @@ fn addresses<T: Float>() {
 fn levels_are_each_deterministic<T: Float>() {
     for level in levels() {
         for (name, (m, n, k)) in SHAPES {
-            let problem = Problem::<T>::random(m / 4, n, k);
+            let problem = Problem::<T>::random(m.div_ceil(4), n, k);
             let at = |parallelism| {
                 let objective = objective(parallelism).simd_level(level);
                 POOLS[2].install(|| bits(&objective, &problem, &mut Workspace::new()))

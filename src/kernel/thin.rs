@@ -59,7 +59,7 @@ const SLOW_SAMPLES: usize = 4;
 /// Fewest rows for an outer product: below, those that complete the last strip are too many.
 pub(crate) const OUTER_ROWS: usize = 32;
 
-/// A product, and which kernel is for it: that follows from the shape and the strides.
+/// A product, and which kernel is for it: that follows from the shape, the strides and the level.
 pub(crate) enum Thin<'a, T> {
     Dot(Dot<'a, T>),
     Outer(Outer<'a, T>),

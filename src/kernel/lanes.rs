@@ -5,7 +5,7 @@
 
 use core::fmt::Debug;
 use core::ops::{Add, Div, Mul, Neg, Sub};
-use pulp::{Simd, WithSimd, bytemuck};
+use pulp::{Simd, bytemuck};
 
 /// Most lanes a register has at any level (AVX-512, `f32`). Scratch rows are padded to a multiple of it.
 pub(crate) const MAX_LANES: usize = 16;
@@ -128,44 +128,6 @@ impl<T: Lanes, S: Simd, const N: usize> Mask<T, S, N> {
             #[inline(always)]
             |any, byte| any | byte,
         ) != 0
-    }
-}
-
-/// Whether a level has registers of 256 bits or more.
-pub(crate) const fn is_wide<S: Simd>() -> bool {
-    size_of::<S::f64s>() >= 32
-}
-
-/// Whether a level has registers of 512 bits, or what looks like them.
-pub(crate) const fn is_widest<S: Simd>() -> bool {
-    size_of::<S::f64s>() == 64
-}
-
-/// Whether these are made of scalars: pulp says that there are few of them.
-pub(crate) const fn is_emulated<S: Simd>() -> bool {
-    is_widest::<S>() && S::REGISTER_COUNT < 32
-}
-
-/// As AVX-512 has, and what stands for it: a tile may be as large as its addresses allow.
-pub(crate) const fn has_many_registers<S: Simd>() -> bool {
-    S::REGISTER_COUNT >= 32 || is_widest::<S>()
-}
-
-/// What the registers of a level are like, as far as the choice of a kernel depends on it.
-pub(crate) struct Registers {
-    pub(crate) are_wide: bool,
-    pub(crate) are_widest: bool,
-}
-
-/// Asks a level for its [`Registers`].
-pub(super) struct AskRegisters;
-
-impl WithSimd for AskRegisters {
-    type Output = Registers;
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) -> Registers {
-        Registers { are_wide: is_wide::<S>(), are_widest: is_widest::<S>() }
     }
 }
 

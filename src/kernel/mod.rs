@@ -14,6 +14,7 @@ mod level;
 mod lines;
 mod log;
 mod reduce;
+mod registers;
 mod residual;
 mod shuffle;
 mod softmax;

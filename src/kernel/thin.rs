@@ -26,9 +26,10 @@ pub(super) use dot::Dot;
 pub(super) use multiples::Multiples;
 pub(super) use outer::Outer;
 
-use super::lanes::{Lanes, MAX_LANES, has_many_registers};
+use super::lanes::{Lanes, MAX_LANES};
 use super::level::SimdLevel;
 use super::lines::lines_mut;
+use super::registers::has_many_registers;
 use crate::gemm::Product;
 use pulp::Simd;
 

@@ -14,9 +14,10 @@
 //! - 1 + r·(1 + r·q(r)) in two multiply-adds, where these round once: beside the last rounding, to half an ulp, only r and
 //!   the inner sum are rounded, to at most a quarter and a sixth of one. Where they round twice that would be too much:
 //!   there 1 + r is kept exactly, as a sum of two numbers.
-//! - 2ⁿ need not be a normal number where the result underflows gradually, so there the polynomial is multiplied by
-//!   2ⁿ⁺ʰ, always normal, and then by the constant 2⁻ʰ: one correct rounding, into the subnormal numbers too. Where no
-//!   lane at hand has such a result, 2ⁿ alone gives the same bits.
+//! - To multiply by 2ⁿ is to add n to the exponent field, which some processors do beside their multiply-adds. That takes a
+//!   normal result. Where it underflows gradually, n + h is added, so that it is normal, and the constant 2⁻ʰ multiplied
+//!   with: one correct rounding, into the subnormal numbers too. Where no lane at hand has such a result, n alone gives the
+//!   same bits.
 
 use super::lanes::{Lanes, Mask, Vector};
 use super::reduce::Elementwise;
@@ -33,8 +34,10 @@ pub trait Exponential: Lanes {
     const LN2_LO: Self;
     /// Of rᵈ … r².
     const COEFFICIENTS: &'static [Self];
-    /// 1.5·2ᵖ⁻¹ + the exponent bias: what is added to n so that the low bits of the sum are the exponent field of 2ⁿ.
+    /// 1.5·2ᵖ⁻¹: what is added to n so that the low bits of the sum are n.
     const ROUND: Self;
+    /// ROUND and as much as exponent field and sign have values: to these it says n = 0.
+    const NO_POWER: Self;
     /// h for arguments ≤ 0.
     const DOWN: Self;
     /// h for arguments > 0, negative.
@@ -54,8 +57,8 @@ pub trait Exponential: Lanes {
     /// exp of this and of all above overflows.
     const HIGHEST: Self;
 
-    /// The low bits of each lane, moved to the exponent field.
-    fn to_exponent<S: Simd>(simd: S, v: Self::Register<S>) -> Self::Register<S>;
+    /// p·2ⁿ, a normal number, for the n in the low bits of each lane of t: added to the exponent field.
+    fn times_power<S: Simd>(simd: S, p: Self::Register<S>, t: Self::Register<S>) -> Self::Register<S>;
 }
 
 /// [`exp`], element by element.
@@ -71,9 +74,8 @@ impl<T: Exponential, S: Simd> Elementwise<T, S> for ExpOf {
 /// exp(x), any x.
 #[inline(always)]
 pub(crate) fn exp<T: Exponential, S: Simd, const N: usize>(x: Vector<T, S, N>) -> Vector<T, S, N> {
-    let (below, above) = (x.less(x.constant(T::NORMAL[0])), x.constant(T::NORMAL[1]).less(x));
-    if !below.any(x.simd) && !above.any(x.simd) {
-        return normal_exp(x);
+    if !x.any_below(T::NORMAL[0]) && !x.any_above(T::NORMAL[1]) {
+        return exp_times_power(x, x.constant(T::ROUND));
     }
     // By comparison, so that NaN passes through.
     let highest = x.constant(T::HIGHEST);
@@ -98,11 +100,11 @@ pub(crate) fn exp_term<T: Exponential, S: Simd, const N: usize>(
     x: Vector<T, S, N>,
     lost: &mut Vector<T, S, N>,
 ) -> Vector<T, S, N> {
-    if !x.less(x.constant(T::NORMAL[0])).any(x.simd) {
-        return normal_exp(x);
+    if !x.any_below(T::NORMAL[0]) {
+        return exp_times_power(x, x.constant(T::ROUND));
     }
-    let scaled = scaled_exp(x, x.constant(T::ROUND + T::DOWN), x.less(x.constant(T::NEGLIGIBLE)));
     let zero = x.constant(T::ZERO);
+    let scaled = scaled_exp(x, x.constant(T::ROUND + T::DOWN), x.less(x.constant(T::NEGLIGIBLE)));
     let e = zero.or_else(x.less(x.constant(T::LOWEST)), scaled) * x.constant(T::SCALE_DOWN);
     *lost = *lost + (scaled - e * x.constant(T::ONE / T::SCALE_DOWN));
     e
@@ -115,24 +117,17 @@ pub(crate) fn restored<T: Exponential, S: Simd, const N: usize>(
     sum: Vector<T, S, N>,
     lost: Vector<T, S, N>,
 ) -> Vector<T, S, N> {
-    let is_small = sum.less(sum.constant(T::SMALL_SUM));
-    if !is_small.any(sum.simd) {
+    if !sum.any_below(T::SMALL_SUM) {
         return sum;
     }
+    let is_small = sum.less(sum.constant(T::SMALL_SUM));
     lost.or_else(is_small, lost.constant(T::ZERO)).mul_add(lost.constant(T::SCALE_DOWN), sum)
-}
-
-/// exp(x) for x between the NORMAL, or NaN: the same bits in fewer operations.
-#[inline(always)]
-fn normal_exp<T: Exponential, S: Simd, const N: usize>(x: Vector<T, S, N>) -> Vector<T, S, N> {
-    let (p, power) = factors(x, x.constant(T::ROUND));
-    p * power
 }
 
 /// 2ʰ·exp(x), for `round` = ROUND + h and 2ⁿ⁺ʰ a normal number; but 0 where `is_zero`.
 ///
-/// There it is computed of 0 and 0 put in its place: a processor that sees a product underflow starts a program of its
-/// own, which takes a hundred times as long.
+/// There it is computed of 0, too, and 0 put in its place. Were it not, this would be the computation for normal numbers, and
+/// compilers would do it once for both, and then all that only the others need.
 #[inline(always)]
 fn scaled_exp<T: Exponential, S: Simd, const N: usize>(
     x: Vector<T, S, N>,
@@ -140,16 +135,15 @@ fn scaled_exp<T: Exponential, S: Simd, const N: usize>(
     is_zero: Mask<T, S, N>,
 ) -> Vector<T, S, N> {
     let zero = x.constant(T::ZERO);
-    let (p, power) = factors(zero.or_else(is_zero, x), round);
-    zero.or_else(is_zero, p * power)
+    zero.or_else(is_zero, exp_times_power(zero.or_else(is_zero, x), round))
 }
 
-/// eʳ and 2ⁿ⁺ʰ, for `round` = ROUND + h.
+/// eʳ·2ⁿ⁺ʰ, for `round` = ROUND + h and 2ⁿ⁺ʰ a normal number; NaN of NaN.
 #[inline(always)]
-fn factors<T: Exponential, S: Simd, const N: usize>(
+fn exp_times_power<T: Exponential, S: Simd, const N: usize>(
     x: Vector<T, S, N>,
     round: Vector<T, S, N>,
-) -> (Vector<T, S, N>, Vector<T, S, N>) {
+) -> Vector<T, S, N> {
     let t = x.mul_add(x.constant(T::LOG2_E), round);
     let n = t - round;
     let r = n.mul_add(x.constant(-T::LN2_HI), x);
@@ -159,7 +153,7 @@ fn factors<T: Exponential, S: Simd, const N: usize>(
         q = q.mul_add(r, x.constant(c));
     }
     let one = x.constant(T::ONE);
-    let p = if Vector::<T, S>::fuses(x.simd) {
+    let mut p = if Vector::<T, S>::fuses(x.simd) {
         q.mul_add(r, one).mul_add(r, one)
     } else {
         // |r| < 1
@@ -167,7 +161,12 @@ fn factors<T: Exponential, S: Simd, const N: usize>(
         let lost = r - (sum - one);
         sum + (r * r).mul_add(q, lost)
     };
-    (p, t.each(T::to_exponent))
+    // The low bits of NaN are any.
+    let t = t.constant(T::NO_POWER).smaller(t);
+    for i in 0..N {
+        p.registers[i] = T::times_power(x.simd, p.registers[i], t.registers[i]);
+    }
+    p
 }
 
 impl Exponential for f32 {
@@ -176,7 +175,8 @@ impl Exponential for f32 {
     const LN2_LO: Self = 1.428_606_8e-6;
     const COEFFICIENTS: &'static [Self] =
         &[0.001_378_249_4, 0.008_368_673, 0.041_668_963, 0.166_665_21, 0.499_999_9];
-    const ROUND: Self = 12_582_912.0 + 127.0;
+    const ROUND: Self = 12_582_912.0;
+    const NO_POWER: Self = Self::ROUND + 512.0;
     const DOWN: Self = 63.0;
     const UP: Self = -64.0;
     const SCALE_DOWN: Self = f32::from_bits((127 - 63) << 23);
@@ -188,9 +188,9 @@ impl Exponential for f32 {
     const HIGHEST: Self = 89.0;
 
     #[inline(always)]
-    fn to_exponent<S: Simd>(simd: S, v: S::f32s) -> S::f32s {
-        let bits = simd.transmute_u32s_f32s(v);
-        simd.transmute_f32s_u32s(simd.wrapping_dyn_shl_u32s(bits, simd.splat_u32s(23)))
+    fn times_power<S: Simd>(simd: S, p: S::f32s, t: S::f32s) -> S::f32s {
+        let power = simd.wrapping_dyn_shl_u32s(simd.transmute_u32s_f32s(t), simd.splat_u32s(23));
+        simd.transmute_f32s_u32s(simd.add_u32s(simd.transmute_u32s_f32s(p), power))
     }
 }
 
@@ -210,7 +210,8 @@ impl Exponential for f64 {
         0.166_666_666_666_664_24,
         0.500_000_000_000_001_1,
     ];
-    const ROUND: Self = 6_755_399_441_055_744.0 + 1023.0;
+    const ROUND: Self = 6_755_399_441_055_744.0;
+    const NO_POWER: Self = Self::ROUND + 4096.0;
     const DOWN: Self = 511.0;
     const UP: Self = -512.0;
     const SCALE_DOWN: Self = f64::from_bits((1023 - 511) << 52);
@@ -222,11 +223,12 @@ impl Exponential for f64 {
     const HIGHEST: Self = 710.0;
 
     #[inline(always)]
-    fn to_exponent<S: Simd>(_: S, mut v: S::f64s) -> S::f64s {
+    fn times_power<S: Simd>(simd: S, p: S::f64s, t: S::f64s) -> S::f64s {
+        let mut power = simd.transmute_u64s_f64s(t);
         // pulp has no 64-bit shift; LLVM makes one instruction of this loop.
-        for lane in bytemuck::cast_slice_mut::<S::f64s, u64>(core::slice::from_mut(&mut v)) {
+        for lane in bytemuck::cast_slice_mut::<S::u64s, u64>(core::slice::from_mut(&mut power)) {
             *lane <<= 52;
         }
-        v
+        simd.transmute_f64s_u64s(simd.add_u64s(simd.transmute_u64s_f64s(p), power))
     }
 }

@@ -74,8 +74,8 @@ pub trait Lanes:
     fn equal<S: Simd>(simd: S, a: Self::Register<S>, b: Self::Register<S>) -> Self::Mask<S>;
     /// The larger; `a` where either is NaN, or both are 0.
     fn larger<S: Simd>(simd: S, a: Self::Register<S>, b: Self::Register<S>) -> Self::Register<S>;
-    /// The lanes of either.
-    fn or<S: Simd>(simd: S, a: Self::Mask<S>, b: Self::Mask<S>) -> Self::Mask<S>;
+    /// The smaller; `a` where either is NaN, or both are 0.
+    fn smaller<S: Simd>(simd: S, a: Self::Register<S>, b: Self::Register<S>) -> Self::Register<S>;
     /// `a` where the mask is set, else `b`.
     fn select<S: Simd>(
         simd: S,
@@ -115,15 +115,11 @@ pub(super) struct Aligned<A>(pub(super) A);
 #[derive(Clone, Copy)]
 pub(crate) struct Mask<T: Lanes, S: Simd, const N: usize = 1>([T::Mask<S>; N]);
 
-impl<T: Lanes, S: Simd, const N: usize> Mask<T, S, N> {
+impl<T: Lanes, S: Simd> Mask<T, S> {
     /// Whether some lane is set.
     #[inline(always)]
-    pub(crate) fn any(self, simd: S) -> bool {
-        let mut any = self.0[0];
-        for i in 1..N {
-            any = T::or(simd, any, self.0[i]);
-        }
-        bytemuck::bytes_of(&any).iter().fold(
+    pub(crate) fn any(self) -> bool {
+        bytemuck::bytes_of(&self.0[0]).iter().fold(
             0,
             #[inline(always)]
             |any, byte| any | byte,
@@ -226,13 +222,37 @@ impl<T: Lanes, S: Simd, const N: usize> Vector<T, S, N> {
         self
     }
 
-    /// f of each register.
+    /// The smaller, lane by lane; self where either is NaN.
     #[inline(always)]
-    pub(crate) fn each(mut self, f: impl Fn(S, T::Register<S>) -> T::Register<S>) -> Self {
-        for register in &mut self.registers {
-            *register = f(self.simd, *register);
+    pub(crate) fn smaller(mut self, b: Self) -> Self {
+        for i in 0..N {
+            self.registers[i] = T::smaller(self.simd, self.registers[i], b.registers[i]);
         }
         self
+    }
+
+    /// Whether some lane is less than `bound`; NaN is not. One comparison for all registers: on Zen 4 those of AVX-512 take
+    /// the place of multiply-adds, where the smaller of two does not.
+    #[inline(always)]
+    pub(crate) fn any_below(self, bound: T) -> bool {
+        let bound = Vector::splat(self.simd, bound);
+        // NaN in the first of several would hide what is beside it.
+        let mut least = if N == 1 { self.part(0) } else { bound };
+        for i in 0..N {
+            least = least.smaller(self.part(i));
+        }
+        least.less(bound).any()
+    }
+
+    /// Whether some lane is greater than `bound`; NaN is not.
+    #[inline(always)]
+    pub(crate) fn any_above(self, bound: T) -> bool {
+        let bound = Vector::splat(self.simd, bound);
+        let mut most = if N == 1 { self.part(0) } else { bound };
+        for i in 0..N {
+            most = most.larger(self.part(i));
+        }
+        bound.less(most).any()
     }
 }
 
@@ -366,7 +386,7 @@ operator!(Add, add; Sub, sub; Mul, mul; Div, div);
 
 macro_rules! lanes {
     ($t:ident, $register:ident, $mask:ident, $splat:ident, $add:ident, $sub:ident, $mul:ident, $div:ident,
-     $mul_add:ident, $less:ident, $equal:ident, $max:ident, $or:ident, $select:ident, $split:ident,
+     $mul_add:ident, $less:ident, $equal:ident, $max:ident, $min:ident, $select:ident, $split:ident,
      $split_mut:ident, $load:ident, $store:ident) => {
         impl Lanes for $t {
             type Register<S: Simd> = S::$register;
@@ -436,8 +456,12 @@ macro_rules! lanes {
                 }
             }
             #[inline(always)]
-            fn or<S: Simd>(simd: S, a: S::$mask, b: S::$mask) -> S::$mask {
-                simd.$or(a, b)
+            fn smaller<S: Simd>(simd: S, a: S::$register, b: S::$register) -> S::$register {
+                if cfg!(target_arch = "x86_64") && !S::IS_SCALAR {
+                    simd.$min(b, a)
+                } else {
+                    simd.$select(simd.$less(b, a), b, a)
+                }
             }
             #[inline(always)]
             fn select<S: Simd>(simd: S, mask: S::$mask, a: S::$register, b: S::$register) -> S::$register {
@@ -466,12 +490,12 @@ macro_rules! lanes {
 #[rustfmt::skip]
 lanes!(
     f32, f32s, m32s, splat_f32s, add_f32s, sub_f32s, mul_f32s, div_f32s, mul_add_e_f32s, less_than_f32s,
-    equal_f32s, max_f32s, or_m32s, select_f32s, as_simd_f32s, as_mut_simd_f32s, partial_load_f32s,
+    equal_f32s, max_f32s, min_f32s, select_f32s, as_simd_f32s, as_mut_simd_f32s, partial_load_f32s,
     partial_store_f32s
 );
 #[rustfmt::skip]
 lanes!(
     f64, f64s, m64s, splat_f64s, add_f64s, sub_f64s, mul_f64s, div_f64s, mul_add_e_f64s, less_than_f64s,
-    equal_f64s, max_f64s, or_m64s, select_f64s, as_simd_f64s, as_mut_simd_f64s, partial_load_f64s,
+    equal_f64s, max_f64s, min_f64s, select_f64s, as_simd_f64s, as_mut_simd_f64s, partial_load_f64s,
     partial_store_f64s
 );

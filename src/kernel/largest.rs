@@ -75,8 +75,12 @@ fn across_samples<T: Lanes, S: Simd, const N: usize>(
     for (out, class) in out.iter_mut().zip(classes.0) {
         *out = class.to_f64() as u32;
     }
-    let none = top.constant(T::NEG_INFINITY);
-    if top.equal(none).any(simd) {
+    // Of lanes that are no NaN.
+    let mut lowest = top.part(0);
+    for i in 1..N {
+        lowest = lowest.smaller(top.part(i));
+    }
+    if lowest.equal(lowest.constant(T::NEG_INFINITY)).any() {
         // Nothing is above −∞: the first that is no NaN.
         for (i, out) in out.iter_mut().enumerate() {
             let row = scores.lines.as_ref().row(start + i);

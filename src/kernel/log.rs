@@ -76,9 +76,7 @@ pub(crate) fn log1p_by_inverse<T: Logarithm, S: Simd, const N: usize>(
 ) -> Vector<T, S, N> {
     let one = a.constant(T::ONE);
     let u = one + a;
-    let small = a.less(one);
-    let (larger, smaller) = (one.or_else(small, a), a.or_else(small, one));
-    let lost = smaller - (u - larger);
+    let lost = a.smaller(one) - (u - a.larger(one));
     // `lost` is NaN where a is.
     log_normal(u, a.constant(T::ZERO)) + lost * inverse
 }

@@ -28,7 +28,7 @@ mod across_samples;
 use super::ahead::Span;
 use super::lanes::{MAX_LANES, UNROLL, Vector};
 use super::lines::{Lines, LinesMut, line_mut, lines, lines_mut};
-use super::log::{Logarithm, log1p_by_inverse};
+use super::log::{Logarithm, log1p_by_inverse, log1p_nonnegative};
 use crate::schedule::Halves;
 use across_classes::{label_rows, target_rows};
 use across_samples::{LabelGroups, TargetGroups};
@@ -148,7 +148,7 @@ pub(crate) struct PerSample<'a, T> {
     pub(crate) coefficient: &'a mut [T],
     /// Maximum of the scores.
     pub(crate) top: &'a mut [T],
-    /// log S; where nobody asks for the loss of a sample, some hold that of a few, and these 0.
+    /// S − 1, then log S; where nobody asks for the loss of a sample, some hold that of a few, and these 0.
     pub(crate) tail: &'a mut [T],
     /// T, where the targets are no labels.
     pub(crate) total: &'a mut [T],
@@ -283,6 +283,7 @@ impl<T: Logarithm> WithSimd for &mut Residual<'_, T> {
                 || target_rows(simd, self, targets),
             ),
         }
+        self.take_logarithms(simd);
         self.sum_losses()
     }
 }
@@ -310,6 +311,22 @@ impl<'a, T: Logarithm> Residual<'a, T> {
             && self.z_loss == 0.0
             && self.weights.is_none()
             && self.losses.is_none()
+    }
+
+    /// From S − 1 of each sample to log S, at the end, where no sample waits for another's.
+    #[inline(always)]
+    fn take_logarithms<S: Simd>(&mut self, simd: S) {
+        let (lanes, samples) = (Vector::<T, S>::COUNT, self.scores.samples);
+        // Padding must not share with samples.
+        let width = UNROLL * lanes;
+        let shared = if self.is_plain() { samples / width * width } else { 0 };
+        let (shared, rest) = self.per_sample.tail[..samples.next_multiple_of(lanes)].split_at_mut(shared);
+        for tails in shared.chunks_exact_mut(width) {
+            log1p_of_product(Vector::<T, S, UNROLL>::load(simd, tails)).store(tails);
+        }
+        for tail in rest.chunks_exact_mut(lanes) {
+            log1p_nonnegative(Vector::<T, S>::load(simd, tail)).store(tail);
+        }
     }
 
     /// Σ weight·loss, in f64, where the difference of two finite f32 cannot overflow. Eight sums take turns, so that the
@@ -402,48 +419,41 @@ struct Sums<T: Logarithm, S: Simd, const N: usize> {
     sum: Vector<T, S, N>,
     /// 1 / S.
     inverse: Vector<T, S, N>,
-    /// log S.
-    tail: Vector<T, S, N>,
+    /// S − 1.
+    above_one: Vector<T, S, N>,
     /// 2ζ·L, if ζ is not 0.
     slope: Option<Vector<T, S, N>>,
 }
 
-/// From the e of the anchor and the sum of the others'. `together`: log S of all registers is wanted as one sum.
+/// From the e of the anchor and the sum of the others'.
 #[inline(always)]
 fn sums<T: Logarithm, S: Simd, const N: usize>(
     top: Vector<T, S, N>,
     at_anchor: Vector<T, S, N>,
     rest: Vector<T, S, N>,
     z_loss: f64,
-    together: bool,
 ) -> Sums<T, S, N> {
     let one = top.constant(T::ONE);
     let sum = rest + at_anchor;
     let inverse = one / sum;
     let above_one = rest + (at_anchor - one);
-    let tail =
-        if together { log1p_of_product(above_one, inverse) } else { log1p_by_inverse(above_one, inverse) };
     let slope = (z_loss != 0.0).then(
         #[inline(always)]
-        || (top + tail) * top.constant(T::from_f64(2.0 * z_loss)),
+        || (top + log1p_by_inverse(above_one, inverse)) * top.constant(T::from_f64(2.0 * z_loss)),
     );
-    Sums { at_anchor, rest, sum, inverse, tail, slope }
+    Sums { at_anchor, rest, sum, inverse, above_one, slope }
 }
 
 /// Σ log(1 + a) of some registers, as one logarithm: in the first, and 0 in the others.
 #[inline(always)]
-fn log1p_of_product<T: Logarithm, S: Simd, const N: usize>(
-    a: Vector<T, S, N>,
-    inverse: Vector<T, S, N>,
-) -> Vector<T, S, N> {
-    let (mut product, mut its_inverse) = (a.part(0), inverse.part(0));
+fn log1p_of_product<T: Logarithm, S: Simd, const N: usize>(a: Vector<T, S, N>) -> Vector<T, S, N> {
+    let mut product = a.part(0);
     for i in 1..N {
         // (1 + a)·(1 + b) − 1 = a + b + a·b: no term is negative, so nothing cancels.
         product = product.mul_add(a.part(i), product + a.part(i));
-        its_inverse = its_inverse * inverse.part(i);
     }
     let mut log = a.constant(T::ZERO);
-    log.registers[0] = log1p_by_inverse(product, its_inverse).register();
+    log.registers[0] = log1p_nonnegative(product).register();
     log
 }
 

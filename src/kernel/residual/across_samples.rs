@@ -87,7 +87,6 @@ impl<T: Logarithm, const WRITES: bool> Groups<T> for LabelGroups<WRITES> {
         block: &mut Residual<'_, T>,
         start: usize,
     ) {
-        let is_plain = block.is_plain();
         let Residual { scores, per_sample, z_loss, want, .. } = block;
         let classes = scores.classes;
         let mut lines = scores.lines.as_mut().subrows_mut(start, N * Vector::<T, S>::COUNT);
@@ -126,10 +125,7 @@ impl<T: Logarithm, const WRITES: bool> Groups<T> for LabelGroups<WRITES> {
             },
         );
 
-        // Padding must not share with samples.
-        let is_whole = start + N * Vector::<T, S>::COUNT <= scores.samples;
-        let rest = restored(rest.sum, lost);
-        let sums = sums(top, at_label, rest, *z_loss, is_plain && is_whole && infinite.is_none());
+        let sums = sums(top, at_label, restored(rest.sum, lost), *z_loss);
         if WRITES {
             let (scale, at_label) = if *want == Want::Probabilities {
                 (sums.inverse, sums.at_anchor * sums.inverse)
@@ -146,7 +142,7 @@ impl<T: Logarithm, const WRITES: bool> Groups<T> for LabelGroups<WRITES> {
             }
         }
         label_score.store(&mut per_sample.label_score[start..]);
-        per_sample.keep(start, top, sums.tail, infinite);
+        per_sample.keep(start, top, sums.above_one, infinite);
     }
 }
 
@@ -205,7 +201,7 @@ impl<T: Logarithm> Groups<T> for TargetGroups<'_, T> {
             this = this + one;
         }
 
-        let sums = sums(top, at_anchor, restored(rest.sum, lost), *z_loss, false);
+        let sums = sums(top, at_anchor, restored(rest.sum, lost), *z_loss);
         if *want == Want::Probabilities {
             for class in 0..classes {
                 ask_ahead::<T, ASKS>(lines.as_ref(), class);
@@ -228,7 +224,7 @@ impl<T: Logarithm> Groups<T> for TargetGroups<'_, T> {
         }
         spread.sum.store(&mut per_sample.label_score[start..]);
         total.sum.store(&mut per_sample.total[start..]);
-        per_sample.keep(start, top, sums.tail, infinite);
+        per_sample.keep(start, top, sums.above_one, infinite);
     }
 }
 
@@ -281,19 +277,19 @@ fn clear<T: Logarithm, const N: usize>(lanes: &mut [T], count: usize, which: [[b
 }
 
 impl<T> PerSample<'_, T> {
-    /// The log-sum-exp of some registers of samples: top + tail, but top alone where that is infinite.
+    /// What the log-sum-exp of some registers of samples is made of: top and S − 1, but top alone where that is infinite.
     #[inline(always)]
     fn keep<S: Simd, const N: usize>(
         &mut self,
         start: usize,
         top: Vector<T, S, N>,
-        tail: Vector<T, S, N>,
+        above_one: Vector<T, S, N>,
         infinite: Option<[[bool; MAX_LANES]; N]>,
     ) where
         T: Logarithm,
     {
         top.store(&mut self.top[start..]);
-        tail.store(&mut self.tail[start..]);
+        above_one.store(&mut self.tail[start..]);
         if let Some(infinite) = infinite {
             clear(&mut self.tail[start..], Vector::<T, S>::COUNT, infinite);
         }

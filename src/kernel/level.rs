@@ -39,6 +39,9 @@ use pulp::{Arch, Simd, WithSimd};
 #[derive(Clone, Copy)]
 pub struct SimdLevel(Kind);
 
+/// Numbers so few that a call takes longer the wider the registers are.
+const FEW: usize = 4;
+
 #[derive(Clone, Copy)]
 enum Kind {
     Native(Arch),
@@ -55,6 +58,7 @@ impl SimdLevel {
     pub const EMULATED: Self = Self(Kind::Emulated);
 
     /// The best level of this processor.
+    #[inline]
     pub fn best() -> Self {
         Self(Kind::Native(Arch::new()))
     }
@@ -73,6 +77,15 @@ impl SimdLevel {
             Some(Self::best()),
         ];
         levels.into_iter().flatten()
+    }
+
+    /// One that gives the same bits of a row of a few, in narrower registers if there are any.
+    fn narrow(self) -> Self {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Kind::Native(Arch::V4(simd)) => Self(Kind::Native(Arch::V3(*simd))),
+            _ => self,
+        }
     }
 
     /// What its registers are like.
@@ -117,7 +130,8 @@ impl SimdLevel {
 
     /// [`kernel::softmax`](super::softmax()) at this level.
     pub fn softmax<T: Real>(self, x: &mut [T]) {
-        T::run_softmax(Softmax(x), self);
+        let level = if x.len() <= FEW { self.narrow() } else { self };
+        T::run_softmax(Softmax(x), level);
     }
 
     /// [`kernel::log_softmax`](super::log_softmax) at this level.
@@ -245,3 +259,33 @@ operation!(Log(&mut [T]) -> (), |simd, x| map(simd, x, LogOf));
 operation!(LogSumExp(&[T]) -> T, |simd, x| softmax::log_sum_exp(simd, x));
 operation!(Softmax(&mut [T]) -> (), |simd, x| softmax::softmax(simd, x));
 operation!(LogSoftmax(&mut [T]) -> (), |simd, x| softmax::log_softmax(simd, x));
+
+#[cfg(test)]
+mod tests {
+    use super::{FEW, SimdLevel, Softmax};
+    use crate::kernel::Real;
+
+    fn few<T: Real>() {
+        let numbers = [0.0, -1.5, 3.0, -90.0, -104.5, 1e30, f64::NEG_INFINITY, f64::INFINITY, f64::NAN];
+        for level in SimdLevel::available() {
+            for len in 0..=FEW {
+                for rows in 0..numbers.len().pow(len as u32) {
+                    let digit = |i: usize| rows / numbers.len().pow(i as u32) % numbers.len();
+                    let row: Vec<T> = (0..len).map(|i| T::from_f64(numbers[digit(i)])).collect();
+                    let [wide, narrow] = [level, level.narrow()].map(|level| {
+                        let mut row = row.clone();
+                        T::run_softmax(Softmax(&mut row), level);
+                        row.iter().map(|p| p.to_f64().to_bits()).collect::<Vec<_>>()
+                    });
+                    assert_eq!(wide, narrow, "{row:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_few_numbers_need_no_wide_registers() {
+        few::<f32>();
+        few::<f64>();
+    }
+}

@@ -1,7 +1,7 @@
 //! Reductions: the maximum of a row of scores and the sum of its exponentials, the bounds of labels, partial gradients to one.
 
 use super::exp::{Exponential, exp_term, restored};
-use super::lanes::{Lanes, UNROLL, Vector};
+use super::lanes::{Aligned, Lanes, MAX_LANES, UNROLL, Vector};
 use crate::gemm::Destination;
 use faer::{MatMut, MatRef};
 use pulp::{Simd, WithSimd};
@@ -146,6 +146,23 @@ impl<T: Exponential, S: Simd> ExpSum<T, S> {
         e
     }
 
+    /// Those of a row.
+    #[inline(always)]
+    fn add_row(&mut self, row: &[T]) {
+        let simd = self.top.simd;
+        let (body, tail) = T::split::<S>(row);
+        let (many, rest) = body.as_chunks::<UNROLL>();
+        for &x in many {
+            self.add_many(x);
+        }
+        for &x in rest {
+            self.add(Vector::of(simd, [x]));
+        }
+        if !tail.is_empty() {
+            self.add(Vector::load_or(simd, tail, T::NEG_INFINITY));
+        }
+    }
+
     #[inline(always)]
     fn sum(&self) -> T {
         let sum = self.sum.sum.sum();
@@ -166,16 +183,23 @@ impl<T: Exponential, S: Simd> ExpSum<T, S> {
 #[inline(always)]
 pub(crate) fn exp_sum<T: Exponential, S: Simd>(simd: S, row: &[T], top: T) -> T {
     let mut sum = ExpSum::new(simd, top);
-    let (body, tail) = T::split::<S>(row);
-    let (many, rest) = body.as_chunks::<UNROLL>();
-    for &x in many {
-        sum.add_many(x);
-    }
-    for &x in rest {
-        sum.add(Vector::of(simd, [x]));
-    }
-    if !tail.is_empty() {
-        sum.add(Vector::load_or(simd, tail, T::NEG_INFINITY));
+    sum.add_row(row);
+    sum.sum()
+}
+
+/// The same over all but the element at `at`.
+#[inline(always)]
+pub(crate) fn exp_sum_without<T: Exponential, S: Simd>(simd: S, row: &[T], at: usize, top: T) -> T {
+    let width = UNROLL * Vector::<T, S>::COUNT;
+    let (before, rest) = row.split_at(at - at % width);
+    let (near, after) = rest.split_at(width.min(rest.len()));
+    let mut without = Aligned([T::NEG_INFINITY; UNROLL * MAX_LANES]);
+    let without = &mut without.0[..near.len()];
+    without.copy_from_slice(near);
+    without[at % width] = T::NEG_INFINITY;
+    let mut sum = ExpSum::new(simd, top);
+    for part in [before, without, after] {
+        sum.add_row(part);
     }
     sum.sum()
 }

@@ -5,7 +5,9 @@
 use super::exp::exp_nonpositive;
 use super::lanes::{Mask, Vector};
 use super::log::{Logarithm, log1p_nonnegative};
-use super::reduce::{Elementwise, Scale, exp_and_sum, exp_sum, has_nan, map, max_ignoring_nan, position};
+use super::reduce::{
+    Elementwise, Scale, exp_and_sum, exp_sum_without, has_nan, map, max_ignoring_nan, position,
+};
 use core::ops::Range;
 use pulp::Simd;
 
@@ -23,6 +25,10 @@ macro_rules! by_length {
             2 => short!(2),
             3 => short!(3),
             4 => short!(4),
+            5 => short!(5),
+            6 => short!(6),
+            7 => short!(7),
+            8 => short!(8),
             _ => $long,
         }
     }};
@@ -215,9 +221,7 @@ pub(crate) fn log_sum_exp<T: Logarithm, S: Simd>(simd: S, row: &[T]) -> T {
 #[inline(always)]
 fn log1p_rest<T: Logarithm, S: Simd>(simd: S, row: &[T], top: T) -> T {
     match position(row, top) {
-        Some(at) if top.to_f64().is_finite() => {
-            log1p(simd, exp_sum(simd, &row[..at], top) + exp_sum(simd, &row[at + 1..], top))
-        }
+        Some(at) if top.to_f64().is_finite() => log1p(simd, exp_sum_without(simd, row, at, top)),
         _ => T::NAN,
     }
 }

@@ -236,8 +236,11 @@ impl<T: Lanes, S: Simd, const N: usize> Vector<T, S, N> {
     #[inline(always)]
     pub(crate) fn any_below(self, bound: T) -> bool {
         let bound = Vector::splat(self.simd, bound);
-        // NaN in the first of several would hide what is beside it.
-        let mut least = if N == 1 { self.part(0) } else { bound };
+        if N == 1 {
+            return self.part(0).less(bound).any();
+        }
+        // Not from the first register on: a NaN in it would hide what is beside it.
+        let mut least = bound;
         for i in 0..N {
             least = least.smaller(self.part(i));
         }
@@ -248,7 +251,10 @@ impl<T: Lanes, S: Simd, const N: usize> Vector<T, S, N> {
     #[inline(always)]
     pub(crate) fn any_above(self, bound: T) -> bool {
         let bound = Vector::splat(self.simd, bound);
-        let mut most = if N == 1 { self.part(0) } else { bound };
+        if N == 1 {
+            return bound.less(self.part(0)).any();
+        }
+        let mut most = bound;
         for i in 0..N {
             most = most.larger(self.part(i));
         }

@@ -36,7 +36,7 @@ pub trait Exponential: Lanes {
     const COEFFICIENTS: &'static [Self];
     /// 1.5·2ᵖ⁻¹: what is added to n so that the low bits of the sum are n.
     const ROUND: Self;
-    /// ROUND and as much as exponent field and sign have values: to these it says n = 0.
+    /// ROUND and as much as exponent field and sign have values: its low bits say n = 0.
     const NO_POWER: Self;
     /// h for arguments ≤ 0.
     const DOWN: Self;
@@ -124,7 +124,7 @@ pub(crate) fn restored<T: Exponential, S: Simd, const N: usize>(
     lost.or_else(is_small, lost.constant(T::ZERO)).mul_add(lost.constant(T::SCALE_DOWN), sum)
 }
 
-/// 2ʰ·exp(x), for `round` = ROUND + h and 2ⁿ⁺ʰ a normal number; but 0 where `is_zero`.
+/// 2ʰ·exp(x), for `round` = ROUND + h, where that is a normal number; but 0 where `is_zero`.
 ///
 /// There it is computed of 0, too, and 0 put in its place. Were it not, this would be the computation for normal numbers, and
 /// compilers would do it once for both, and then all that only the others need.
@@ -138,7 +138,7 @@ fn scaled_exp<T: Exponential, S: Simd, const N: usize>(
     zero.or_else(is_zero, exp_times_power(zero.or_else(is_zero, x), round))
 }
 
-/// eʳ·2ⁿ⁺ʰ, for `round` = ROUND + h and 2ⁿ⁺ʰ a normal number; NaN of NaN.
+/// eʳ·2ⁿ⁺ʰ, for `round` = ROUND + h, where that is a normal number; NaN of NaN.
 #[inline(always)]
 fn exp_times_power<T: Exponential, S: Simd, const N: usize>(
     x: Vector<T, S, N>,

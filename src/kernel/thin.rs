@@ -57,8 +57,11 @@ const LARGE_BYTES: usize = 1 << 20;
 /// Samples that a Θ passes by so slowly that asking for it is worth it.
 const SLOW_SAMPLES: usize = 4;
 
-/// Fewest rows for an outer product: below, those that complete the last strip are too many.
+/// Fewest rows for an outer product: below, those that complete the last strip are too many, ...
 pub(crate) const OUTER_ROWS: usize = 32;
+
+/// ... but with the widest registers, and so many columns, it has been faster from one register of rows on.
+const OUTER_COLUMNS: usize = 3;
 
 /// A product, and which kernel is for it: that follows from the shape, the strides and the level.
 pub(crate) enum Thin<'a, T> {
@@ -87,7 +90,9 @@ impl<'a, T: Lanes> Thin<'a, T> {
         let is_flat = rows * size_of::<T>() <= FLAT_BYTES;
         let may_be_dot = is_contiguous && rows > 0 && depth >= MAX_LANES;
         let is_dot = |a| may_be_dot && (is_thin || is_flat || has_many(rows) && dot::follow(a));
-        let is_outer = is_contiguous && rows >= OUTER_ROWS && depth > 0 && (is_thin || has_many(depth));
+        let fills_one = rows >= MAX_LANES && b.ncols() >= OUTER_COLUMNS && level.registers().are_widest;
+        let has_rows = rows >= OUTER_ROWS || fills_one;
+        let is_outer = is_contiguous && has_rows && depth > 0 && (is_thin || has_many(depth));
         let are_multiples = is_contiguous && depth <= FEW_SAMPLES && depth > 0;
         match (a.transpose().try_as_col_major(), a.try_as_col_major(), b.try_as_col_major()) {
             (_, Some(a), _) if are_multiples => {

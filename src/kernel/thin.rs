@@ -60,7 +60,7 @@ const SLOW_SAMPLES: usize = 4;
 /// Fewest rows for an outer product: below, those that complete the last strip are too many, ...
 pub(crate) const OUTER_ROWS: usize = 32;
 
-/// ... but with the widest registers, and so many columns, it has been faster from one register of rows on.
+/// ... but with the widest registers, and so many columns, it is faster from [`MAX_LANES`] rows on.
 const OUTER_COLUMNS: usize = 3;
 
 /// A product, and which kernel is for it: that follows from the shape, the strides and the level.

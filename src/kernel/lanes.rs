@@ -231,19 +231,32 @@ impl<T: Lanes, S: Simd, const N: usize> Vector<T, S, N> {
         self
     }
 
+    /// The smallest of `start` and the registers, lane by lane, of what is not NaN; for a `start` that is not.
+    #[inline(always)]
+    pub(crate) fn least(self, start: Vector<T, S>) -> Vector<T, S> {
+        let mut least = start;
+        for i in 0..N {
+            least = least.smaller(self.part(i));
+        }
+        least
+    }
+
+    /// The largest, as [`least`](Self::least).
+    #[inline(always)]
+    pub(crate) fn most(self, start: Vector<T, S>) -> Vector<T, S> {
+        let mut most = start;
+        for i in 0..N {
+            most = most.larger(self.part(i));
+        }
+        most
+    }
+
     /// Whether some lane is less than `bound`; NaN is not. One comparison for all registers: on Zen 4 those of AVX-512 take
     /// the place of multiply-adds, where the smaller of two does not.
     #[inline(always)]
     pub(crate) fn any_below(self, bound: T) -> bool {
         let bound = Vector::splat(self.simd, bound);
-        if N == 1 {
-            return self.part(0).less(bound).any();
-        }
-        // Not from the first register on: a NaN in it would hide what is beside it.
-        let mut least = bound;
-        for i in 0..N {
-            least = least.smaller(self.part(i));
-        }
+        let least = if N == 1 { self.part(0) } else { self.least(bound) };
         least.less(bound).any()
     }
 
@@ -251,13 +264,7 @@ impl<T: Lanes, S: Simd, const N: usize> Vector<T, S, N> {
     #[inline(always)]
     pub(crate) fn any_above(self, bound: T) -> bool {
         let bound = Vector::splat(self.simd, bound);
-        if N == 1 {
-            return bound.less(self.part(0)).any();
-        }
-        let mut most = bound;
-        for i in 0..N {
-            most = most.larger(self.part(i));
-        }
+        let most = if N == 1 { self.part(0) } else { self.most(bound) };
         bound.less(most).any()
     }
 }

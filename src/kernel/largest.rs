@@ -75,11 +75,7 @@ fn across_samples<T: Lanes, S: Simd, const N: usize>(
     for (out, class) in out.iter_mut().zip(classes.0) {
         *out = class.to_f64() as u32;
     }
-    // Of lanes that are no NaN.
-    let mut lowest = top.part(0);
-    for i in 1..N {
-        lowest = lowest.smaller(top.part(i));
-    }
+    let lowest = top.least(Vector::splat(simd, T::INFINITY));
     if lowest.equal(lowest.constant(T::NEG_INFINITY)).any() {
         // Nothing is above −∞: the first that is no NaN.
         for (i, out) in out.iter_mut().enumerate() {

@@ -148,7 +148,7 @@ pub(crate) struct PerSample<'a, T> {
     pub(crate) coefficient: &'a mut [T],
     /// Maximum of the scores.
     pub(crate) top: &'a mut [T],
-    /// S − 1, then log S; where nobody asks for the loss of a sample, some hold that of a few, and these 0.
+    /// log S; at first S − 1, if ζ is 0. Where nobody asks for the loss of a sample, some hold that of a few, and these 0.
     pub(crate) tail: &'a mut [T],
     /// T, where the targets are no labels.
     pub(crate) total: &'a mut [T],
@@ -313,9 +313,12 @@ impl<'a, T: Logarithm> Residual<'a, T> {
             && self.losses.is_none()
     }
 
-    /// From S − 1 of each sample to log S, at the end, where no sample waits for another's.
+    /// From S − 1 of each sample to log S, at the end, where no sample waits for another's; unless the residuals needed it.
     #[inline(always)]
     fn take_logarithms<S: Simd>(&mut self, simd: S) {
+        if self.z_loss != 0.0 {
+            return;
+        }
         let (lanes, samples) = (Vector::<T, S>::COUNT, self.scores.samples);
         // Padding must not share with samples.
         let width = UNROLL * lanes;
@@ -419,8 +422,8 @@ struct Sums<T: Logarithm, S: Simd, const N: usize> {
     sum: Vector<T, S, N>,
     /// 1 / S.
     inverse: Vector<T, S, N>,
-    /// S − 1.
-    above_one: Vector<T, S, N>,
+    /// S − 1; log S, if ζ is not 0.
+    tail: Vector<T, S, N>,
     /// 2ζ·L, if ζ is not 0.
     slope: Option<Vector<T, S, N>>,
 }
@@ -437,11 +440,13 @@ fn sums<T: Logarithm, S: Simd, const N: usize>(
     let sum = rest + at_anchor;
     let inverse = one / sum;
     let above_one = rest + (at_anchor - one);
-    let slope = (z_loss != 0.0).then(
-        #[inline(always)]
-        || (top + log1p_by_inverse(above_one, inverse)) * top.constant(T::from_f64(2.0 * z_loss)),
-    );
-    Sums { at_anchor, rest, sum, inverse, above_one, slope }
+    let (tail, slope) = if z_loss == 0.0 {
+        (above_one, None)
+    } else {
+        let tail = log1p_by_inverse(above_one, inverse);
+        (tail, Some((top + tail) * top.constant(T::from_f64(2.0 * z_loss))))
+    };
+    Sums { at_anchor, rest, sum, inverse, tail, slope }
 }
 
 /// Σ log(1 + a) of some registers, as one logarithm: in the first, and 0 in the others.

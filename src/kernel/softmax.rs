@@ -97,11 +97,7 @@ impl<T: Logarithm, S: Simd, const N: usize> Row<T, S, N> {
     /// The largest number that is not NaN.
     #[inline(always)]
     fn top(&self) -> T {
-        let mut top = Vector::splat(self.x.simd, T::NEG_INFINITY);
-        for i in 0..N {
-            top = top.larger(self.x.part(i));
-        }
-        top.largest()
+        self.x.most(Vector::splat(self.x.simd, T::NEG_INFINITY)).largest()
     }
 
     /// The sum of what became of the numbers; of what is behind them, 0.

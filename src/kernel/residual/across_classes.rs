@@ -63,7 +63,7 @@ pub(super) fn label_rows<T: Logarithm, S: Simd>(simd: S, block: &mut Residual<'_
         }
         per_sample.label_score[sample] = label_score;
         per_sample.top[sample] = top;
-        per_sample.tail[sample] = if infinite { T::ZERO } else { sums.above_one.first() };
+        per_sample.tail[sample] = if infinite { T::ZERO } else { sums.tail.first() };
     }
 }
 
@@ -98,7 +98,7 @@ pub(super) fn target_rows<T: Logarithm, S: Simd>(
         per_sample.label_score[sample] = spread;
         per_sample.total[sample] = total;
         per_sample.top[sample] = top;
-        per_sample.tail[sample] = if infinite { T::ZERO } else { sums.above_one.first() };
+        per_sample.tail[sample] = if infinite { T::ZERO } else { sums.tail.first() };
     }
 }
 

@@ -142,7 +142,7 @@ impl<T: Logarithm, const WRITES: bool> Groups<T> for LabelGroups<WRITES> {
             }
         }
         label_score.store(&mut per_sample.label_score[start..]);
-        per_sample.keep(start, top, sums.above_one, infinite);
+        per_sample.keep(start, top, sums.tail, infinite);
     }
 }
 
@@ -224,7 +224,7 @@ impl<T: Logarithm> Groups<T> for TargetGroups<'_, T> {
         }
         spread.sum.store(&mut per_sample.label_score[start..]);
         total.sum.store(&mut per_sample.total[start..]);
-        per_sample.keep(start, top, sums.above_one, infinite);
+        per_sample.keep(start, top, sums.tail, infinite);
     }
 }
 
@@ -277,19 +277,19 @@ fn clear<T: Logarithm, const N: usize>(lanes: &mut [T], count: usize, which: [[b
 }
 
 impl<T> PerSample<'_, T> {
-    /// What the log-sum-exp of some registers of samples is made of: top and S − 1, but top alone where that is infinite.
+    /// What the log-sum-exp of some registers of samples is made of: top and tail, but top alone where that is infinite.
     #[inline(always)]
     fn keep<S: Simd, const N: usize>(
         &mut self,
         start: usize,
         top: Vector<T, S, N>,
-        above_one: Vector<T, S, N>,
+        tail: Vector<T, S, N>,
         infinite: Option<[[bool; MAX_LANES]; N]>,
     ) where
         T: Logarithm,
     {
         top.store(&mut self.top[start..]);
-        above_one.store(&mut self.tail[start..]);
+        tail.store(&mut self.tail[start..]);
         if let Some(infinite) = infinite {
             clear(&mut self.tail[start..], Vector::<T, S>::COUNT, infinite);
         }

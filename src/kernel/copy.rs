@@ -1,8 +1,9 @@
 //! A matrix copied, whatever the order of the two.
 
-use super::lanes::{Lanes, Vector};
+use super::lanes::Lanes;
 use super::lines::{Lines, LinesMut, line_mut, lines_mut};
 use super::shuffle::{by_blocks, turned_blocks};
+use super::vector::Vector;
 use faer::{MatMut, MatRef};
 use pulp::{Simd, WithSimd};
 

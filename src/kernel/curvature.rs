@@ -11,9 +11,9 @@
 //!
 //! With s = pⱼ·aⱼ of the class alone and a = f it is the diagonal of the matrix that this multiplies by.
 
-use super::lanes::Vector;
 use super::log::Logarithm;
-use super::residual::Layout;
+use super::scores::Layout;
+use super::vector::Vector;
 use pulp::{Simd, WithSimd};
 
 /// Which part of the second derivative is wanted.

@@ -19,8 +19,9 @@
 //!   with: one correct rounding, into the subnormal numbers too. Where no lane at hand has such a result, n alone gives the
 //!   same bits.
 
-use super::lanes::{Lanes, Mask, Vector};
+use super::lanes::Lanes;
 use super::reduce::Elementwise;
+use super::vector::{Mask, Vector};
 use pulp::{Simd, bytemuck};
 
 /// Numbers with an exponential. Domain: all. Error ≤ 1 ulp (measured: see `tests/ulp.rs`). exp(−∞) = 0,

@@ -1,8 +1,9 @@
 //! The class of the largest score of each sample of a block.
 
-use super::lanes::{Aligned, Lanes, MAX_LANES, UNROLL, Vector};
+use super::lanes::{Lanes, MAX_LANES};
 use super::reduce::{max_ignoring_nan, position};
-use super::residual::{Layout, Scores};
+use super::scores::{Layout, Scores};
+use super::vector::{Aligned, UNROLL, Vector};
 use crate::schedule::Halves;
 use pulp::{Simd, WithSimd};
 

@@ -11,8 +11,8 @@
 //! that k·ln2_hi is exact.
 
 use super::exp::Exponential;
-use super::lanes::Vector;
 use super::reduce::Elementwise;
+use super::vector::Vector;
 use pulp::{Simd, bytemuck};
 
 /// Numbers with a logarithm. Domain: all. Error ≤ 1 ulp (measured: see `tests/ulp.rs`). log(±0) = −∞,

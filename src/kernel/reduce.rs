@@ -1,7 +1,8 @@
 //! Reductions: the maximum of a row of scores and the sum of its exponentials, the bounds of labels, partial gradients to one.
 
 use super::exp::{Exponential, exp_term, restored};
-use super::lanes::{Aligned, Lanes, MAX_LANES, UNROLL, Vector};
+use super::lanes::{Lanes, MAX_LANES};
+use super::vector::{Aligned, UNROLL, Vector};
 use crate::gemm::Destination;
 use faer::{MatMut, MatRef};
 use pulp::{Simd, WithSimd};

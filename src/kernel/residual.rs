@@ -26,26 +26,18 @@ mod across_classes;
 mod across_samples;
 
 use super::ahead::Span;
-use super::lanes::{MAX_LANES, UNROLL, Vector};
-use super::lines::{Lines, LinesMut, line_mut, lines, lines_mut};
+use super::lines::{Lines, lines};
 use super::log::{Logarithm, log1p_by_inverse, log1p_nonnegative};
+use super::scores::{Layout, Scores};
+use super::vector::{UNROLL, Vector};
 use crate::schedule::Halves;
 use across_classes::{label_rows, target_rows};
 use across_samples::{LabelGroups, TargetGroups};
-use faer::{MatMut, MatRef};
+use faer::MatRef;
 use pulp::{Simd, WithSimd};
 
 /// Of a sample that has no label: its residual is its probabilities.
 pub(crate) const NO_LABEL: u32 = u32::MAX;
-
-/// How the scores of a block lie in memory.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Layout {
-    /// A line a class: lanes run across samples. A line is of whole registers.
-    ClassMajor,
-    /// A line a sample: lanes run across classes.
-    SampleMajor,
-}
 
 /// What the samples of a block should be recognised as.
 #[derive(Clone, Copy)]
@@ -76,67 +68,6 @@ impl<'a, T> Target<'a, T> {
                 (Self::Soft(a), Self::Soft(b))
             }
         }
-    }
-}
-
-/// A block of scores, samples × classes.
-pub(crate) struct Scores<'a, T> {
-    pub(super) lines: LinesMut<'a, T>,
-    pub(super) layout: Layout,
-    pub(super) samples: usize,
-    pub(super) classes: usize,
-}
-
-impl<'a, T> Scores<'a, T> {
-    /// In `data`, from the start of a line to that of the next `stride` numbers: class-major, a multiple of `MAX_LANES`.
-    pub(crate) fn new(
-        data: &'a mut [T],
-        layout: Layout,
-        stride: usize,
-        (samples, classes): (usize, usize),
-    ) -> Self {
-        let (len, count) = match layout {
-            Layout::ClassMajor => (samples.next_multiple_of(MAX_LANES), classes),
-            Layout::SampleMajor => (classes, samples),
-        };
-        let lines = lines_mut(MatMut::from_column_major_slice_with_stride_mut(data, len, count, stride));
-        Self { lines, layout, samples, classes }
-    }
-
-    /// One of the lines.
-    #[inline(always)]
-    pub(super) fn line(&mut self, line: usize) -> &mut [T] {
-        line_mut(&mut self.lines, line)
-    }
-
-    /// A score.
-    #[inline(always)]
-    pub(super) fn at(&mut self, sample: usize, class: usize) -> &mut T {
-        match self.layout {
-            Layout::ClassMajor => &mut self.lines[(sample, class)],
-            Layout::SampleMajor => &mut self.lines[(class, sample)],
-        }
-    }
-
-    /// Whether there are enough samples for two pieces.
-    pub(super) fn can_be_halved(&self) -> bool {
-        self.samples > PIECE
-    }
-
-    /// Where to cut them in two.
-    pub(super) fn middle(&self) -> usize {
-        (self.samples / 2).next_multiple_of(PIECE)
-    }
-
-    /// The first samples, of whole registers, and the others.
-    pub(super) fn split_at(self, at: usize) -> (Self, Self) {
-        let Self { lines, layout, samples, classes } = self;
-        let (a, b) = match layout {
-            Layout::ClassMajor => lines.split_at_row_mut(at),
-            Layout::SampleMajor => lines.split_at_col_mut(at),
-        };
-        let part = |lines, samples| Self { lines, layout, samples, classes };
-        (part(a, at), part(b, samples - at))
     }
 }
 
@@ -214,9 +145,6 @@ pub(crate) struct Residual<'a, T> {
     /// What will be read next: it may be fetched meanwhile.
     pub(crate) next: Span,
 }
-
-/// Samples of a piece: as many registers as are taken together.
-const PIECE: usize = UNROLL * MAX_LANES;
 
 impl<T: Logarithm> Halves for Residual<'_, T> {
     fn can_be_halved(&self) -> bool {

@@ -1,6 +1,7 @@
 //! Numbers moved from register to register: parts joined to registers, and squares of numbers turned, rows to columns.
 
-use super::lanes::{Lanes, MAX_LANES, Vector};
+use super::lanes::{Lanes, MAX_LANES};
+use super::vector::Vector;
 use pulp::Simd;
 
 /// Bytes of a block: numbers moved within as many cost a processor least.

@@ -3,11 +3,11 @@
 //! A row is shifted by its own maximum, so no finite score overflows. NaN anywhere gives NaN everywhere.
 
 use super::exp::exp_nonpositive;
-use super::lanes::{Mask, Vector};
 use super::log::{Logarithm, log1p_nonnegative};
 use super::reduce::{
     Elementwise, Scale, exp_and_sum, exp_sum_without, has_nan, map, max_ignoring_nan, position,
 };
+use super::vector::{Mask, Vector};
 use core::ops::Range;
 use pulp::Simd;
 

@@ -3,10 +3,10 @@
 //! Both operands lie feature by feature, each row padded to whole registers, so that an entry costs K multiply-adds and
 //! nothing is made dense.
 
-use super::lanes::{UNROLL, Vector};
 use super::lines::column_mut;
 use super::log::Logarithm;
-use super::residual::{Layout, Scores};
+use super::scores::{Layout, Scores};
+use super::vector::{UNROLL, Vector};
 use core::ops::Range;
 use faer::sparse::SparseRowMatRef;
 use faer::{Index, MatMut};

@@ -5,8 +5,8 @@
 //! The derivative is 4e / (1 + e)², which cancels nowhere.
 
 use super::exp::exp_nonpositive;
-use super::lanes::Vector;
 use super::log::Logarithm;
+use super::vector::Vector;
 use pulp::Simd;
 
 /// A number type with a hyperbolic tangent.

@@ -1,8 +1,9 @@
 //! What the scores go through before the softmax, element by element: z = cap·tanh(s / cap) / temperature.
 
-use super::lanes::{Lanes, MAX_LANES, UNROLL, Vector};
+use super::lanes::{Lanes, MAX_LANES};
 use super::reduce::{Pairwise, Scale, map, map_with};
 use super::tanh::{Tangent, tanh_and_slope};
+use super::vector::{UNROLL, Vector};
 use crate::schedule::Halves;
 use pulp::{Simd, WithSimd};
 

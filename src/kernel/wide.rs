@@ -10,11 +10,12 @@
 //! bits do not depend on the pieces that the result is cut into.
 
 use super::ahead::{Ahead, CACHE_LINE, each_line, prefetch};
-use super::lanes::{Aligned, Lanes, MAX_LANES, Vector};
+use super::lanes::{Lanes, MAX_LANES};
 use super::level::SimdLevel;
 use super::lines::{By, Lines, LinesMut, line_mut, lines_mut};
 use super::registers::{has_many_registers, is_wide, is_widest};
 use super::shuffle::{BLOCK_BYTES, by_blocks};
+use super::vector::{Aligned, Vector};
 use crate::gemm::{Destination, Product};
 use core::cell::Cell;
 use pulp::{Simd, WithSimd, bytemuck};

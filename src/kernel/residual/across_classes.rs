@@ -2,13 +2,13 @@
 
 use super::{Residual, Sums, TargetResidual, Want, label_residual, sums};
 use crate::kernel::exp::exp_nonpositive;
-use crate::kernel::lanes::Vector;
 use crate::kernel::lines::Lines;
 use crate::kernel::log::Logarithm;
 use crate::kernel::reduce::{
     Pairwise, Scale, exp_and_sum, exp_sum, has_nan, map, map_with, max_ignoring_nan, position,
     spread_and_total,
 };
+use crate::kernel::vector::Vector;
 use pulp::Simd;
 
 /// Of a row whose anchor's score is −∞ now, so that its term in the sum is 0; unless the losses alone are wanted, the e

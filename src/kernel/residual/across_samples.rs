@@ -3,11 +3,12 @@
 use super::{PerSample, Residual, TargetResidual, Want, alone, label_residual, sums};
 use crate::kernel::ahead::{Ahead, each_line, prefetch};
 use crate::kernel::exp::{exp_term, restored};
-use crate::kernel::lanes::{MAX_LANES, UNROLL, Vector};
+use crate::kernel::lanes::MAX_LANES;
 use crate::kernel::lines::{Lines, line_mut};
 use crate::kernel::log::Logarithm;
 use crate::kernel::reduce::CompensatedSum;
 use crate::kernel::registers::is_emulated;
+use crate::kernel::vector::{UNROLL, Vector};
 use pulp::Simd;
 
 /// Classes up to which the scores of some registers of samples stay near from one pass over them to the next.

@@ -4,9 +4,10 @@ use super::turned::{turned, turned_rows};
 use super::{STREAMED_LINES, asks_along, for_columns};
 use crate::gemm::Destination;
 use crate::kernel::ahead::{Ahead, Span};
-use crate::kernel::lanes::{Aligned, Lanes, MAX_LANES, Mask, Vector};
+use crate::kernel::lanes::{Lanes, MAX_LANES};
 use crate::kernel::lines::{Lines, LinesMut, line_mut};
 use crate::kernel::registers::{has_many_registers, is_widest};
+use crate::kernel::vector::{Aligned, Mask, Vector};
 use core::ops::Range;
 use pulp::{Simd, WithSimd, bytemuck};
 

@@ -1,7 +1,8 @@
 //! Sums over the lanes of registers, several at once.
 
-use crate::kernel::lanes::{Lanes, MAX_LANES, Vector};
+use crate::kernel::lanes::{Lanes, MAX_LANES};
 use crate::kernel::shuffle::BLOCK_BYTES;
+use crate::kernel::vector::Vector;
 use pulp::Simd;
 
 impl<T: Lanes, S: Simd> Vector<T, S> {

@@ -3,8 +3,9 @@
 use super::{FEW_SAMPLES, for_columns};
 use crate::gemm::Destination;
 use crate::kernel::ahead::{Ahead, Span};
-use crate::kernel::lanes::{Aligned, Lanes, Mask, Vector};
+use crate::kernel::lanes::Lanes;
 use crate::kernel::lines::{Lines, LinesMut};
+use crate::kernel::vector::{Aligned, Mask, Vector};
 use faer::MatRef;
 use pulp::{Simd, WithSimd};
 

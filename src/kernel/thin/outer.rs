@@ -3,9 +3,10 @@
 use super::{STREAMED_LINES, asks_along, for_columns};
 use crate::gemm::Destination;
 use crate::kernel::ahead::{Ahead, Span};
-use crate::kernel::lanes::{Aligned, Lanes, Vector};
+use crate::kernel::lanes::Lanes;
 use crate::kernel::lines::{Lines, LinesMut, line_mut};
 use crate::kernel::registers::has_many_registers;
+use crate::kernel::vector::{Aligned, Vector};
 use pulp::{Simd, WithSimd};
 
 /// A product whose A has contiguous columns, and B and the result too.

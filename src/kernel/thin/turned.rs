@@ -5,9 +5,10 @@ use super::dot::Dot;
 use super::for_columns;
 use crate::gemm::Destination;
 use crate::kernel::ahead::Ahead;
-use crate::kernel::lanes::{Aligned, Lanes, Vector};
+use crate::kernel::lanes::Lanes;
 use crate::kernel::lines::{Lines, LinesMut, line_mut};
 use crate::kernel::shuffle::{BLOCK_BYTES, by_blocks};
+use crate::kernel::vector::{Aligned, Vector};
 use pulp::Simd;
 
 /// Numbers of the longest row: of longer ones, turning may cost more than sums over lanes do.

@@ -1,5 +1,5 @@
 //! Promise: the functions on slices treat NaN, ±∞, 0 and subnormal numbers as their docs say, at every SIMD level, every
-//! position and every length.
+//! position and every length; and where in memory a slice begins changes no bit.
 
 mod support;
 
@@ -13,7 +13,8 @@ for_each_float!(
     log_sum_exp_of_a_row,
     softmax_of_a_row,
     rows_of_nothing_but,
-    empty_rows
+    empty_rows,
+    anywhere_in_memory
 );
 
 const NAN: f64 = f64::NAN;
@@ -21,11 +22,18 @@ const INF: f64 = f64::INFINITY;
 /// Several registers of the widest kind, unrolled four times, and every length of a tail.
 const LONGEST: usize = 150;
 
-/// Lengths and positions: all of them up to 70, then those near the ends.
+/// Rows so long that softmax takes the exps of all of them at once, if all are normal numbers.
+const LONG: [usize; 3] = [257, 530, 700];
+
+fn lengths() -> impl Iterator<Item = usize> {
+    (1..=LONGEST).chain(LONG)
+}
+
+/// Lengths and positions: all of them up to 70, then those near the ends, and a few between.
 fn places() -> impl Iterator<Item = (usize, usize)> {
-    (1..=LONGEST)
+    lengths()
         .flat_map(|len| (0..len).map(move |at| (len, at)))
-        .filter(|&(len, at)| len <= 70 || at < 2 || at + 17 > len)
+        .filter(|&(len, at)| len <= 70 || at < 2 || at + 17 > len || at % 90 == 0)
 }
 
 fn ordinary<T: Float>(len: usize) -> Vec<T> {
@@ -219,7 +227,7 @@ fn softmax_of_a_row<T: Float>() {
 
 fn rows_of_nothing_but<T: Float>() {
     for level in levels() {
-        for len in 1..=LONGEST {
+        for len in lengths() {
             for (value, max) in [(-INF, -INF), (INF, INF), (NAN, NAN)] {
                 let row = vec![T::of(value); len];
                 assert!(same(level.max(&row).value(), max), "{value}, {len}, {level:?}");
@@ -249,5 +257,36 @@ fn empty_rows<T: Float>() {
         level.log::<T>(&mut []);
         level.softmax::<T>(&mut []);
         level.log_softmax::<T>(&mut []);
+    }
+}
+
+fn anywhere_in_memory<T: Float>() {
+    type OfRow<T> = (&'static str, fn(SimdLevel, &mut [T]));
+    let functions: [OfRow<T>; 6] = [
+        ("exp", |level, x| level.exp(x)),
+        ("log", |level, x| level.log(x)),
+        ("max", |level, x| x[0] = level.max(x)),
+        ("softmax", |level, x| level.softmax(x)),
+        ("log softmax", |level, x| level.log_softmax(x)),
+        ("log-sum-exp", |level, x| x[0] = level.log_sum_exp(x)),
+    ];
+    for level in levels() {
+        for len in [3, 40, 150].into_iter().chain(LONG) {
+            let row = ordinary::<T>(len);
+            for (name, function) in functions {
+                let mut expected: Option<Vec<u64>> = None;
+                for start in 0..=16 {
+                    // What is beside the slice stays.
+                    let mut memory = vec![T::of(7.0); len + 20];
+                    memory[start..start + len].copy_from_slice(&row);
+                    function(level, &mut memory[start..start + len]);
+                    let bits: Vec<_> = memory[start..start + len].iter().map(|x| x.bits()).collect();
+                    let expected = expected.get_or_insert_with(|| bits.clone());
+                    assert_eq!(&bits, expected, "{name} of {len}, from {start} on, {level:?}");
+                    let beside = memory[..start].iter().chain(&memory[start + len..]);
+                    assert!(beside.into_iter().all(|x| x.value() == 7.0), "{name} of {len}, {level:?}");
+                }
+            }
+        }
     }
 }

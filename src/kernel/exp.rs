@@ -92,15 +92,19 @@ pub(crate) fn exp<T: Exponential, S: Simd, const N: usize>(x: Vector<T, S, N>) -
 pub(crate) fn exp_nonpositive<T: Exponential, S: Simd, const N: usize>(
     x: Vector<T, S, N>,
 ) -> Vector<T, S, N> {
-    exp_term(x, &mut x.constant(T::ZERO))
+    exp_term::<_, _, _, false>(x, &mut x.constant(T::ZERO))
 }
 
-/// The same of a term of a sum. To `lost` goes 2ʰ times what a result that is no normal number was rounded by.
+/// The same of a term of a sum. To `lost` goes 2ʰ times what a result that is no normal number was rounded by; `NORMAL` tells
+/// that there is none.
 #[inline(always)]
-pub(crate) fn exp_term<T: Exponential, S: Simd, const N: usize>(
+pub(crate) fn exp_term<T: Exponential, S: Simd, const N: usize, const NORMAL: bool>(
     x: Vector<T, S, N>,
     lost: &mut Vector<T, S, N>,
 ) -> Vector<T, S, N> {
+    if NORMAL {
+        return exp_one_by_one(x);
+    }
     if !x.any_below(T::NORMAL[0]) {
         return exp_times_power(x, x.constant(T::ROUND));
     }
@@ -145,16 +149,51 @@ fn exp_times_power<T: Exponential, S: Simd, const N: usize>(
     x: Vector<T, S, N>,
     round: Vector<T, S, N>,
 ) -> Vector<T, S, N> {
+    let (r, t) = reduce_argument(x, round);
+    reconstruct(r, t)
+}
+
+/// The same for h = 0, in two rounds, register after register. Of steps that take all registers at once compilers make one
+/// long chain after the other where nothing else is near, and a processor does not look as far as the next.
+#[inline(always)]
+fn exp_one_by_one<T: Exponential, S: Simd, const N: usize>(x: Vector<T, S, N>) -> Vector<T, S, N> {
+    let (mut r, mut t) = (x, x);
+    for i in 0..N {
+        let x = x.part(i);
+        let (own_r, own_t) = reduce_argument(x, x.constant(T::ROUND));
+        (r.registers[i], t.registers[i]) = (own_r.register(), own_t.register());
+    }
+    let mut e = r;
+    for i in 0..N {
+        e.registers[i] = reconstruct(r.part(i), t.part(i)).register();
+    }
+    e
+}
+
+/// r, and in the low bits of t n + h, for `round` = ROUND + h.
+#[inline(always)]
+fn reduce_argument<T: Exponential, S: Simd, const N: usize>(
+    x: Vector<T, S, N>,
+    round: Vector<T, S, N>,
+) -> (Vector<T, S, N>, Vector<T, S, N>) {
     let t = x.mul_add(x.constant(T::LOG2_E), round);
     let n = t - round;
     let r = n.mul_add(x.constant(-T::LN2_HI), x);
-    let r = n.mul_add(x.constant(-T::LN2_LO), r);
-    let mut q = x.constant(T::COEFFICIENTS[0]);
+    (n.mul_add(x.constant(-T::LN2_LO), r), t)
+}
+
+/// eʳ times two to the power that the low bits of t are.
+#[inline(always)]
+fn reconstruct<T: Exponential, S: Simd, const N: usize>(
+    r: Vector<T, S, N>,
+    t: Vector<T, S, N>,
+) -> Vector<T, S, N> {
+    let mut q = r.constant(T::COEFFICIENTS[0]);
     for &c in &T::COEFFICIENTS[1..] {
-        q = q.mul_add(r, x.constant(c));
+        q = q.mul_add(r, r.constant(c));
     }
-    let one = x.constant(T::ONE);
-    let mut p = if Vector::<T, S>::fuses(x.simd) {
+    let one = r.constant(T::ONE);
+    let mut p = if Vector::<T, S>::fuses(r.simd) {
         q.mul_add(r, one).mul_add(r, one)
     } else {
         // |r| < 1
@@ -165,7 +204,7 @@ fn exp_times_power<T: Exponential, S: Simd, const N: usize>(
     // The low bits of NaN are any.
     let t = t.constant(T::NO_POWER).smaller(t);
     for i in 0..N {
-        p.registers[i] = T::times_power(x.simd, p.registers[i], t.registers[i]);
+        p.registers[i] = T::times_power(r.simd, p.registers[i], t.registers[i]);
     }
     p
 }

@@ -53,20 +53,50 @@ impl<T: Lanes, S: Simd> CompensatedSum<T, S> {
 /// The largest element that is not NaN; −∞ if there is none.
 #[inline(always)]
 pub(crate) fn max_ignoring_nan<T: Lanes, S: Simd>(simd: S, row: &[T]) -> T {
-    let (body, tail) = T::split::<S>(row);
-    let (many, rest) = body.as_chunks::<UNROLL>();
-    let mut tops = Vector::splat(simd, T::NEG_INFINITY);
-    for &x in many {
-        tops = tops.larger(Vector::of(simd, x));
+    range_ignoring_nan(simd, row)[1]
+}
+
+/// The smallest and the largest element that are not NaN; ∞ and −∞ if there are none.
+#[inline(always)]
+pub(crate) fn range_ignoring_nan<T: Lanes, S: Simd>(simd: S, row: &[T]) -> [T; 2] {
+    let mut least = Vector::splat(simd, T::INFINITY);
+    let mut most = Vector::splat(simd, T::NEG_INFINITY);
+    let start = unaligned::<T, S>(row);
+    if start > 0 {
+        // What it has in common with the next counts twice, which changes nothing.
+        let first = Vector::load(simd, row);
+        (least, most) = (least.smaller(first), most.larger(first));
     }
-    let mut top = tops.part(0).larger(tops.part(1)).larger(tops.part(2).larger(tops.part(3)));
+    let (body, tail) = T::split::<S>(&row[start..]);
+    let (many, rest) = body.as_chunks::<UNROLL>();
+    let (mut leasts, mut mosts) = (Vector::<T, S, UNROLL>::repeat(least), Vector::repeat(most));
+    for &x in many {
+        let x = Vector::of(simd, x);
+        (leasts, mosts) = (leasts.smaller(x), mosts.larger(x));
+    }
+    let (mut least, mut most) = (leasts.least(least), mosts.most(most));
     for &x in rest {
-        top = top.larger(Vector::of(simd, [x]));
+        let x = Vector::of(simd, [x]);
+        (least, most) = (least.smaller(x), most.larger(x));
     }
     if !tail.is_empty() {
-        top = top.larger(Vector::load_or(simd, tail, T::NEG_INFINITY));
+        let x = Vector::load_or(simd, tail, T::NAN);
+        (least, most) = (least.smaller(x), most.larger(x));
     }
-    top.largest()
+    [least.smallest(), most.largest()]
+}
+
+/// Whether what makes each register the faster is worth what it costs the row.
+#[inline(always)]
+pub(crate) fn is_long<T: Lanes, S: Simd>(row: &[T]) -> bool {
+    row.len() >= 32 * Vector::<T, S>::COUNT
+}
+
+/// Elements of a row before the first register that lies on one line of the cache; none of a row that is not long.
+#[inline(always)]
+fn unaligned<T: Lanes, S: Simd>(row: &[T]) -> usize {
+    let lanes = Vector::<T, S>::COUNT;
+    if is_long::<T, S>(row) { row.as_ptr().align_offset(lanes * size_of::<T>()).min(lanes) } else { 0 }
 }
 
 /// Index of the first element equal to x. Whole chunks are compared first: that loop has no exit, so it is vectorised.
@@ -131,18 +161,19 @@ impl<T: Exponential, S: Simd> ExpSum<T, S> {
         }
     }
 
-    /// The terms of some registers, counted in.
+    /// The terms of some registers, counted in; `NORMAL` is as in [`exp_term`].
     #[inline(always)]
-    fn add_many(&mut self, x: [T::Register<S>; UNROLL]) -> Vector<T, S, UNROLL> {
-        let e = exp_term(Vector::of(self.top.simd, x) - Vector::repeat(self.top), &mut self.lost_of_many);
+    fn add_many<const NORMAL: bool>(&mut self, x: [T::Register<S>; UNROLL]) -> Vector<T, S, UNROLL> {
+        let x = Vector::of(self.top.simd, x) - Vector::repeat(self.top);
+        let e = exp_term::<_, _, _, NORMAL>(x, &mut self.lost_of_many);
         self.sum.add_all(e);
         e
     }
 
     /// The terms of one, counted in.
     #[inline(always)]
-    fn add(&mut self, x: Vector<T, S>) -> Vector<T, S> {
-        let e = exp_term(x - self.top, &mut self.lost);
+    fn add<const NORMAL: bool>(&mut self, x: Vector<T, S>) -> Vector<T, S> {
+        let e = exp_term::<_, _, _, NORMAL>(x - self.top, &mut self.lost);
         self.sum.add(e);
         e
     }
@@ -154,13 +185,13 @@ impl<T: Exponential, S: Simd> ExpSum<T, S> {
         let (body, tail) = T::split::<S>(row);
         let (many, rest) = body.as_chunks::<UNROLL>();
         for &x in many {
-            self.add_many(x);
+            self.add_many::<false>(x);
         }
         for &x in rest {
-            self.add(Vector::of(simd, [x]));
+            self.add::<false>(Vector::of(simd, [x]));
         }
         if !tail.is_empty() {
-            self.add(Vector::load_or(simd, tail, T::NEG_INFINITY));
+            self.add::<false>(Vector::load_or(simd, tail, T::NEG_INFINITY));
         }
     }
 
@@ -205,20 +236,20 @@ pub(crate) fn exp_sum_without<T: Exponential, S: Simd>(simd: S, row: &[T], at: u
     sum.sum()
 }
 
-/// As [`exp_sum`], and xⱼ becomes exp(xⱼ − top).
+/// As [`exp_sum`], and xⱼ becomes exp(xⱼ − top); `NORMAL` is as in [`exp_term`].
 #[inline(always)]
-pub(crate) fn exp_and_sum<T: Exponential, S: Simd>(simd: S, row: &mut [T], top: T) -> T {
+pub(crate) fn exp_and_sum<T: Exponential, S: Simd, const NORMAL: bool>(simd: S, row: &mut [T], top: T) -> T {
     let mut sum = ExpSum::new(simd, top);
     let (body, tail) = T::split_mut::<S>(row);
     let (many, rest) = body.as_chunks_mut::<UNROLL>();
     for x in many {
-        *x = sum.add_many(*x).registers;
+        *x = sum.add_many::<NORMAL>(*x).registers;
     }
     for x in rest {
-        *x = sum.add(Vector::of(simd, [*x])).register();
+        *x = sum.add::<NORMAL>(Vector::of(simd, [*x])).register();
     }
     if !tail.is_empty() {
-        sum.add(Vector::load_or(simd, tail, T::NEG_INFINITY)).store_partial(tail);
+        sum.add::<false>(Vector::load_or(simd, tail, T::NEG_INFINITY)).store_partial(tail);
     }
     sum.sum()
 }
@@ -246,6 +277,20 @@ pub(crate) fn map<T: Lanes, S: Simd>(simd: S, slice: &mut [T], f: impl Elementwi
     if !tail.is_empty() {
         f.of(Vector::load_or(simd, tail, T::ZERO)).store_partial(tail);
     }
+}
+
+/// The same of a function that takes no longer than to load and to store, of a row anywhere in memory. A register on two lines of
+/// the cache takes twice as long; so the first one is computed and stored by itself, and what it has in common with the next
+/// comes to be the same twice.
+#[inline(always)]
+pub(crate) fn map_row<T: Lanes, S: Simd>(simd: S, row: &mut [T], f: impl Elementwise<T, S>) {
+    let start = unaligned::<T, S>(row);
+    if start == 0 {
+        return map(simd, row, f);
+    }
+    let first = f.of(Vector::<T, S>::load(simd, row));
+    map(simd, &mut row[start..], f);
+    first.store(row);
 }
 
 /// x·factor.

@@ -29,7 +29,7 @@ use super::ahead::Span;
 use super::lines::{Lines, lines};
 use super::log::{Logarithm, log1p_by_inverse, log1p_nonnegative};
 use super::scores::{Layout, Scores};
-use super::vector::{UNROLL, Vector};
+use super::vector::{UNROLL, Vector, alone};
 use crate::schedule::Halves;
 use across_classes::{label_rows, target_rows};
 use across_samples::{LabelGroups, TargetGroups};
@@ -177,12 +177,6 @@ impl<T: Logarithm> Halves for Residual<'_, T> {
             part(scores.1, target.1, labels.1, weights.1, per_sample.1, losses.1, next.1),
         )
     }
-}
-
-/// A kernel in a function of its own: of all in one, compilers take minutes.
-#[inline(never)]
-fn alone<S: Simd>(simd: S, kernel: impl FnOnce()) {
-    simd.vectorize(kernel);
 }
 
 impl<T: Logarithm> WithSimd for &mut Residual<'_, T> {

@@ -5,9 +5,10 @@
 use super::exp::exp_nonpositive;
 use super::log::{Logarithm, log1p_nonnegative};
 use super::reduce::{
-    Elementwise, Scale, exp_and_sum, exp_sum_without, has_nan, map, max_ignoring_nan, position,
+    Elementwise, Scale, exp_and_sum, exp_sum_without, has_nan, is_long, map_row, max_ignoring_nan, position,
+    range_ignoring_nan,
 };
-use super::vector::{Mask, Vector};
+use super::vector::{Mask, Vector, alone};
 use core::ops::Range;
 use pulp::Simd;
 
@@ -56,11 +57,35 @@ pub(crate) fn softmax<T: Logarithm, S: Simd>(simd: S, row: &mut [T]) {
             held.store(e * e.constant(T::ONE / held.sum(e)), row);
         },
         {
-            let top = max_ignoring_nan(simd, row);
-            let sum = exp_and_sum(simd, row, top);
-            map(simd, row, Scale(Vector::splat(simd, T::ONE / sum)));
+            let sum = normal_exps(simd, row).unwrap_or_else(
+                #[inline(always)]
+                || {
+                    let top = max_ignoring_nan(simd, row);
+                    exp_and_sum::<_, _, false>(simd, row, top)
+                },
+            );
+            map_row(simd, row, Scale(Vector::splat(simd, T::ONE / sum)));
         }
     );
+}
+
+/// Of a long row of which every exp(xⱼ − top) is a normal number: these in the place of xⱼ, and their sum.
+#[inline(always)]
+fn normal_exps<T: Logarithm, S: Simd>(simd: S, row: &mut [T]) -> Option<T> {
+    if !is_long::<T, S>(row) {
+        return None;
+    }
+    alone(
+        simd,
+        #[inline(always)]
+        || {
+            let [least, top] = range_ignoring_nan(simd, row);
+            (least - top >= T::NORMAL[0]).then(
+                #[inline(always)]
+                || exp_and_sum::<_, _, true>(simd, row, top),
+            )
+        },
+    )
 }
 
 /// A row that N registers hold, so that nothing is read that has just been written in part. The last of several ends where the
@@ -171,7 +196,7 @@ pub(crate) fn log_softmax<T: Logarithm, S: Simd>(simd: S, row: &mut [T]) {
         {
             let top = max_ignoring_nan(simd, row);
             let tail = Vector::splat(simd, log1p_rest(simd, row, top));
-            map(simd, row, Shift { top: Vector::splat(simd, top), tail });
+            map_row(simd, row, Shift { top: Vector::splat(simd, top), tail });
         }
     );
 }

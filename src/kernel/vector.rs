@@ -40,6 +40,13 @@ impl<T: Lanes, S: Simd> Mask<T, S> {
 /// Registers that most kernels take at a time.
 pub(crate) const UNROLL: usize = 4;
 
+/// A kernel in a function of its own: of several in one, compilers take minutes, and for the registers of one they store those of
+/// another.
+#[inline(never)]
+pub(crate) fn alone<S: Simd, R>(simd: S, kernel: impl FnOnce() -> R) -> R {
+    simd.vectorize(kernel)
+}
+
 impl<T: Lanes, S: Simd, const N: usize> Vector<T, S, N> {
     /// Lanes of a register.
     pub(crate) const COUNT: usize = size_of::<T::Register<S>>() / size_of::<T>();
@@ -256,6 +263,15 @@ impl<T: Lanes, S: Simd> Vector<T, S> {
         self.reduce(
             #[inline(always)]
             |a, b| if a < b { b } else { a },
+        )
+    }
+
+    /// The smallest lane, where none is NaN.
+    #[inline(always)]
+    pub(crate) fn smallest(self) -> T {
+        self.reduce(
+            #[inline(always)]
+            |a, b| if b < a { b } else { a },
         )
     }
 

@@ -22,7 +22,8 @@ fn row_sums<T: Logarithm, S: Simd>(
     z_loss: f64,
     want: Want,
 ) -> Sums<T, S, 1> {
-    let rest = if want == Want::Loss { exp_sum(simd, row, top) } else { exp_and_sum(simd, row, top) };
+    let rest =
+        if want == Want::Loss { exp_sum(simd, row, top) } else { exp_and_sum::<_, _, false>(simd, row, top) };
     let [top, anchor_score, rest] = [top, anchor_score, rest].map(
         #[inline(always)]
         |x| Vector::splat(simd, x),

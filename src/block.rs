@@ -311,8 +311,22 @@ impl<'a, T: Real> Problem<'a, T> {
 
     /// What is wanted of the scores of a block, in their place, and the sum of the losses.
     fn softmax(&self, block: &mut BlockData<'_, T>, want: Want, losses: Option<&mut [T]>, next: Span) -> f64 {
-        let BlockData { scores, targets, per_sample, labels, weights, .. } = block;
-        let scores = self.view(scores, labels.len());
+        let data = core::mem::take(&mut block.scores);
+        let loss = self.softmax_of(self.view(&mut *data, block.labels.len()), block, want, losses, next);
+        block.scores = data;
+        loss
+    }
+
+    /// The same, of scores in another place than the block's.
+    fn softmax_of(
+        &self,
+        scores: Scores<'_, T>,
+        block: &mut BlockData<'_, T>,
+        want: Want,
+        losses: Option<&mut [T]>,
+        next: Span,
+    ) -> f64 {
+        let BlockData { targets, per_sample, labels, weights, .. } = block;
         let residual = Residual {
             target: targets.as_deref().map_or(Target::Label, |targets| Target::soft(targets, &scores)),
             scores,

@@ -329,6 +329,11 @@ impl Plan {
         self.shape.classes.next_multiple_of(MAX_LANES)
     }
 
+    /// With scores that lie in another order than they would have in a block's scratch.
+    pub(crate) fn with_layout(self, layout: Layout) -> Self {
+        Self { layout, ..self }
+    }
+
     /// Whether to bring Θ into the order that the products like best: if it is not, and copying it costs little.
     pub(crate) fn copies_theta(&self, theta_is_column_major: bool) -> bool {
         !theta_is_column_major && self.shape.classes <= FEW_CLASSES && !self.takes_rows()

@@ -41,6 +41,16 @@ impl<'a, T> Scores<'a, T> {
         Self { lines, layout, samples, classes }
     }
 
+    /// Those of a matrix that has such a layout: class-major, so many samples that they fill registers.
+    pub(crate) fn of(scores: MatMut<'a, T>, layout: Layout) -> Self {
+        let (samples, classes) = scores.shape();
+        let lines = match layout {
+            Layout::ClassMajor => lines_mut(scores),
+            Layout::SampleMajor => lines_mut(scores.transpose_mut()),
+        };
+        Self { lines, layout, samples, classes }
+    }
+
     /// One of the lines.
     #[inline(always)]
     pub(super) fn line(&mut self, line: usize) -> &mut [T] {

@@ -41,7 +41,7 @@ const FULL_SAMPLES: usize = 8;
 const MANY_FEATURES: usize = 128;
 
 /// Classes from which on an `f32` cannot number them, as the kernels across samples do.
-const MOST_CLASS_MAJOR: usize = 1 << 24;
+pub(crate) const MOST_CLASS_MAJOR: usize = 1 << 24;
 
 /// What the softmax of a score counts, in multiply-adds of each of the two products: for how many groups there are, or whether there
 /// are pieces, ...

@@ -5,8 +5,8 @@ use crate::batch::{Kind, Targets};
 use crate::error::{Error, Operand};
 use crate::kernel::{Layout, MAX_LANES, MatrixCopy, PerSample, Real, Scores, SimdLevel, Span, Want};
 use crate::options::Options;
-use crate::schedule::Parallelism;
-use crate::workspace::{BlockData, BlockScratch};
+use crate::schedule::{MOST_CLASS_MAJOR, Parallelism};
+use crate::workspace::{BlockData, BlockScratch, Sizes};
 use core::ops::Range;
 use faer::reborrow::IntoConst;
 use faer::{MatMut, MatRef};
@@ -25,20 +25,37 @@ pub(crate) fn residual_of_scores<T: Real>(
         Some(Layout::ClassMajor) => samples - samples % MAX_LANES,
         Some(Layout::SampleMajor) => samples,
     };
+    let options = Options::default();
+    let problem = |count| problem_of(count, classes, targets, &options, level);
+    let mut scratch = BlockScratch::new();
+    if 0 < count && count < samples {
+        // What the others need too, before anything is written.
+        scratch.reserve(problem(samples - count).sizes())?;
+    }
+
     let (mut in_place, mut copied) = scores.split_at_row_mut(count);
     let mut total = 0.0;
-    for_scores(0..count, classes, targets, level, layout, |problem, samples, block| {
-        let part = in_place.as_mut().subrows_mut(samples.start, samples.len());
-        let part = Scores::of(part, problem.plan.layout());
-        total += problem.softmax_of(part, block, Want::Residual, None, Span::NOTHING);
-    })?;
-    for_scores(count..samples, classes, targets, level, None, |problem, samples, block| {
-        let part = copied.as_mut().subrows_mut(samples.start - count, samples.len());
-        T::run_copy(MatrixCopy::new(part.as_ref(), problem.matrix(block.scores, samples.len())), level);
-        total += problem.softmax(block, Want::Residual, None, Span::NOTHING);
-        let residual = problem.matrix(block.scores, samples.len()).into_const();
-        T::run_copy(MatrixCopy::new(residual, part), level);
-    })?;
+    if let Some(layout) = layout {
+        let mut problem = problem(count);
+        problem.plan = problem.plan.with_layout(layout);
+        scratch.reserve(Sizes { plane: 0, ..problem.sizes() })?;
+        problem.for_blocks(0, &mut scratch, |samples, block| {
+            let part = in_place.as_mut().subrows_mut(samples.start, samples.len());
+            let part = Scores::of(part, problem.plan.layout());
+            total += problem.softmax_of(part, block, Want::Residual, None, Span::NOTHING);
+        });
+    }
+    if count < samples {
+        let problem = problem(samples - count);
+        scratch.reserve(problem.sizes())?;
+        problem.for_blocks(count, &mut scratch, |samples, block| {
+            let part = copied.as_mut().subrows_mut(samples.start - count, samples.len());
+            T::run_copy(MatrixCopy::new(part.as_ref(), problem.matrix(block.scores, samples.len())), level);
+            total += problem.softmax(block, Want::Residual, None, Span::NOTHING);
+            let residual = problem.matrix(block.scores, samples.len()).into_const();
+            T::run_copy(MatrixCopy::new(residual, part), level);
+        });
+    }
     Ok(total)
 }
 
@@ -51,7 +68,8 @@ fn layout_in_place<T: Real>(scores: MatRef<'_, T>, targets: Targets<'_, T>) -> O
     let (samples, classes) = scores.shape();
     let stride = scores.col_stride().unsigned_abs().saturating_mul(size_of::<T>());
     let evicts = stride.is_multiple_of(WAY_BYTES) && classes > WAYS;
-    if scores.row_stride() == 1 && samples >= MAX_LANES && !evicts {
+    let are_many = samples >= MAX_LANES && samples * classes >= LEAST_SCORES;
+    if scores.row_stride() == 1 && are_many && classes < MOST_CLASS_MAJOR && !evicts {
         Some(Layout::ClassMajor)
     } else if scores.col_stride() == 1 && classes.saturating_mul(size_of::<T>()) >= ROW_BYTES {
         Some(Layout::SampleMajor)
@@ -59,6 +77,9 @@ fn layout_in_place<T: Real>(scores: MatRef<'_, T>, targets: Targets<'_, T>) -> O
         None
     }
 }
+
+/// Scores that are worth a kernel of its own for the last samples.
+const LEAST_SCORES: usize = 1 << 11;
 
 /// Numbers so far apart have one place in a first-level cache, ...
 const WAY_BYTES: usize = 4 << 10;
@@ -84,8 +105,12 @@ pub(crate) fn losses_of_scores<T: Real>(
     }
     let (samples, classes) = scores.shape();
     check(samples, classes, targets)?;
+    let options = Options::default();
+    let problem = problem_of(samples, classes, targets, &options, level);
+    let mut scratch = BlockScratch::new();
+    scratch.reserve(problem.sizes())?;
     let mut total = 0.0;
-    for_scores(0..samples, classes, targets, level, None, |problem, samples, block| {
+    problem.for_blocks(0, &mut scratch, |samples, block| {
         let part = scores.subrows(samples.start, samples.len());
         T::run_copy(MatrixCopy::new(part, problem.matrix(block.scores, samples.len())), level);
         total += problem.softmax(block, Want::Loss, Some(&mut losses[samples.clone()]), Span::NOTHING);
@@ -93,7 +118,7 @@ pub(crate) fn losses_of_scores<T: Real>(
         for (out, (&top, &tail)) in log_sum_exp[samples].iter_mut().zip(top.iter().zip(&**tail)) {
             *out = top + tail;
         }
-    })?;
+    });
     Ok(total)
 }
 
@@ -107,39 +132,34 @@ fn check<T: Real>(samples: usize, classes: usize, targets: Targets<'_, T>) -> Re
     targets.check_all(classes)
 }
 
-/// Runs `work` on every block of some samples whose scores come from elsewhere, its labels and targets prepared. With a layout, the
-/// scores have it where they are, and need no other place.
-fn for_scores<T: Real>(
-    samples: Range<usize>,
+/// Some samples whose scores come from elsewhere: no features, and none that lie apart.
+fn problem_of<'a, T: Real>(
+    samples: usize,
     classes: usize,
-    targets: Targets<'_, T>,
+    targets: Targets<'a, T>,
+    options: &'a Options,
     level: SimdLevel,
-    layout: Option<Layout>,
-    mut work: impl FnMut(&Problem<'_, T>, Range<usize>, &mut BlockData<'_, T>),
-) -> Result<(), Error> {
-    if samples.is_empty() {
-        return Ok(());
-    }
-    let options = Options::default();
-    // No features, and none that lie apart.
-    let features = MatRef::from_column_major_slice_with_stride(&[], 0, samples.len(), 1).transpose();
+) -> Problem<'a, T> {
+    let features = MatRef::from_column_major_slice_with_stride(&[], 0, samples, 1).transpose();
     let theta = MatRef::from_column_major_slice(&[], 0, classes);
     let (task, parallelism) = (Task::Value, Parallelism::Serial);
-    let mut problem =
-        Problem::new(features.into(), theta, Some(targets), &options, task, level, parallelism, None);
-    let mut sizes = problem.sizes();
-    if let Some(layout) = layout {
-        problem.plan = problem.plan.with_layout(layout);
-        sizes.plane = 0;
+    Problem::new(features.into(), theta, Some(targets), options, task, level, parallelism, None)
+}
+
+impl<T: Real> Problem<'_, T> {
+    /// Runs `work` on every block, labels and targets prepared: those from `first` on, from which its samples are counted.
+    fn for_blocks(
+        &self,
+        first: usize,
+        scratch: &mut BlockScratch<T>,
+        mut work: impl FnMut(Range<usize>, &mut BlockData<'_, T>),
+    ) {
+        for block in 0..self.plan.blocks() {
+            let Range { start, end } = self.plan.samples_of(block..block + 1);
+            let samples = first + start..first + end;
+            let (mut block, _) = scratch.data(samples.len());
+            self.prepare(samples.clone(), &mut block);
+            work(samples, &mut block);
+        }
     }
-    let mut scratch = BlockScratch::new();
-    scratch.reserve(sizes)?;
-    for block in 0..problem.plan.blocks() {
-        let own = problem.plan.samples_of(block..block + 1);
-        let own = samples.start + own.start..samples.start + own.end;
-        let (mut block, _) = scratch.data(own.len());
-        problem.prepare(own.clone(), &mut block);
-        work(&problem, own, &mut block);
-    }
-    Ok(())
 }

@@ -90,8 +90,9 @@ pub fn log_softmax<T: Real>(x: &mut [T]) {
 /// −Σᵢ log P_i,yᵢ.
 ///
 /// This is the middle of [`Objective::loss_and_gradient`](crate::Objective::loss_and_gradient), for those whose scores
-/// come from elsewhere; the accuracy and the special values are the same. Column-major scores, and rows of 768 bytes and more, are
-/// worked on where they are; others, and those with soft targets, block by block in a copy.
+/// come from elsewhere; the accuracy and the special values are the same. With labels, column-major scores, and rows of 768 bytes
+/// and more, are worked on where they are; the last samples of column-major ones, which fill no registers, and others, such as
+/// columns that have one place in a cache, block by block in a copy.
 ///
 /// # Errors
 /// [`Error::SampleCount`] if `targets` and `scores` differ in m, [`Error::NoClasses`] if K = 0,

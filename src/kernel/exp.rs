@@ -92,19 +92,15 @@ pub(crate) fn exp<T: Exponential, S: Simd, const N: usize>(x: Vector<T, S, N>) -
 pub(crate) fn exp_nonpositive<T: Exponential, S: Simd, const N: usize>(
     x: Vector<T, S, N>,
 ) -> Vector<T, S, N> {
-    exp_term::<_, _, _, false>(x, &mut x.constant(T::ZERO))
+    exp_term(x, &mut x.constant(T::ZERO))
 }
 
-/// The same of a term of a sum. To `lost` goes 2ʰ times what a result that is no normal number was rounded by; `NORMAL` tells
-/// that there is none.
+/// The same of a term of a sum. To `lost` goes 2ʰ times what a result that is no normal number was rounded by.
 #[inline(always)]
-pub(crate) fn exp_term<T: Exponential, S: Simd, const N: usize, const NORMAL: bool>(
+pub(crate) fn exp_term<T: Exponential, S: Simd, const N: usize>(
     x: Vector<T, S, N>,
     lost: &mut Vector<T, S, N>,
 ) -> Vector<T, S, N> {
-    if NORMAL {
-        return exp_one_by_one(x);
-    }
     if !x.any_below(T::NORMAL[0]) {
         return exp_times_power(x, x.constant(T::ROUND));
     }
@@ -112,6 +108,24 @@ pub(crate) fn exp_term<T: Exponential, S: Simd, const N: usize, const NORMAL: bo
     let scaled = scaled_exp(x, x.constant(T::ROUND + T::DOWN), x.less(x.constant(T::NEGLIGIBLE)));
     let e = zero.or_else(x.less(x.constant(T::LOWEST)), scaled) * x.constant(T::SCALE_DOWN);
     *lost = *lost + (scaled - e * x.constant(T::ONE / T::SCALE_DOWN));
+    e
+}
+
+/// The same where it is a normal number, or NaN of NaN; in two rounds, register after register. Of steps that take all registers
+/// at once compilers make one long chain after the other where nothing else is near, and a processor does not look as far as the
+/// next.
+#[inline(always)]
+pub(crate) fn exp_normal<T: Exponential, S: Simd, const N: usize>(x: Vector<T, S, N>) -> Vector<T, S, N> {
+    let (mut r, mut t) = (x, x);
+    for i in 0..N {
+        let x = x.part(i);
+        let (own_r, own_t) = reduce_argument(x, x.constant(T::ROUND));
+        (r.registers[i], t.registers[i]) = (own_r.register(), own_t.register());
+    }
+    let mut e = r;
+    for i in 0..N {
+        e.registers[i] = reconstruct(r.part(i), t.part(i)).register();
+    }
     e
 }
 
@@ -151,23 +165,6 @@ fn exp_times_power<T: Exponential, S: Simd, const N: usize>(
 ) -> Vector<T, S, N> {
     let (r, t) = reduce_argument(x, round);
     reconstruct(r, t)
-}
-
-/// The same for h = 0, in two rounds, register after register. Of steps that take all registers at once compilers make one
-/// long chain after the other where nothing else is near, and a processor does not look as far as the next.
-#[inline(always)]
-fn exp_one_by_one<T: Exponential, S: Simd, const N: usize>(x: Vector<T, S, N>) -> Vector<T, S, N> {
-    let (mut r, mut t) = (x, x);
-    for i in 0..N {
-        let x = x.part(i);
-        let (own_r, own_t) = reduce_argument(x, x.constant(T::ROUND));
-        (r.registers[i], t.registers[i]) = (own_r.register(), own_t.register());
-    }
-    let mut e = r;
-    for i in 0..N {
-        e.registers[i] = reconstruct(r.part(i), t.part(i)).register();
-    }
-    e
 }
 
 /// r, and in the low bits of t n + h, for `round` = ROUND + h.

@@ -1,6 +1,6 @@
 //! Reductions: the maximum of a row of scores and the sum of its exponentials, the bounds of labels, partial gradients to one.
 
-use super::exp::{Exponential, exp_term, restored};
+use super::exp::{Exponential, exp_normal, exp_term, restored};
 use super::lanes::{Lanes, MAX_LANES};
 use super::vector::{Aligned, UNROLL, Vector};
 use crate::gemm::Destination;
@@ -161,11 +161,11 @@ impl<T: Exponential, S: Simd> ExpSum<T, S> {
         }
     }
 
-    /// The terms of some registers, counted in; `NORMAL` is as in [`exp_term`].
+    /// The terms of some registers, counted in. `NORMAL` tells that these are normal numbers, or NaN.
     #[inline(always)]
     fn add_many<const NORMAL: bool>(&mut self, x: [T::Register<S>; UNROLL]) -> Vector<T, S, UNROLL> {
         let x = Vector::of(self.top.simd, x) - Vector::repeat(self.top);
-        let e = exp_term::<_, _, _, NORMAL>(x, &mut self.lost_of_many);
+        let e = if NORMAL { exp_normal(x) } else { exp_term(x, &mut self.lost_of_many) };
         self.sum.add_all(e);
         e
     }
@@ -173,7 +173,8 @@ impl<T: Exponential, S: Simd> ExpSum<T, S> {
     /// The terms of one, counted in.
     #[inline(always)]
     fn add<const NORMAL: bool>(&mut self, x: Vector<T, S>) -> Vector<T, S> {
-        let e = exp_term::<_, _, _, NORMAL>(x - self.top, &mut self.lost);
+        let x = x - self.top;
+        let e = if NORMAL { exp_normal(x) } else { exp_term(x, &mut self.lost) };
         self.sum.add(e);
         e
     }
@@ -236,7 +237,7 @@ pub(crate) fn exp_sum_without<T: Exponential, S: Simd>(simd: S, row: &[T], at: u
     sum.sum()
 }
 
-/// As [`exp_sum`], and xⱼ becomes exp(xⱼ − top); `NORMAL` is as in [`exp_term`].
+/// As [`exp_sum`], and xⱼ becomes exp(xⱼ − top). `NORMAL` tells that these are normal numbers, or NaN.
 #[inline(always)]
 pub(crate) fn exp_and_sum<T: Exponential, S: Simd, const NORMAL: bool>(simd: S, row: &mut [T], top: T) -> T {
     let mut sum = ExpSum::new(simd, top);
@@ -279,8 +280,8 @@ pub(crate) fn map<T: Lanes, S: Simd>(simd: S, slice: &mut [T], f: impl Elementwi
     }
 }
 
-/// The same of a function that takes no longer than to load and to store, of a row anywhere in memory. A register on two lines of
-/// the cache takes twice as long; so the first one is computed and stored by itself, and what it has in common with the next
+/// The same for a function that takes no longer than to load and to store. A long row is passed along the lines of the cache, since a
+/// register on two of them takes twice as long: the first is computed and stored by itself, and what it has in common with the next
 /// comes to be the same twice.
 #[inline(always)]
 pub(crate) fn map_row<T: Lanes, S: Simd>(simd: S, row: &mut [T], f: impl Elementwise<T, S>) {

@@ -114,7 +114,7 @@ impl<T: Logarithm, const WRITES: bool> Groups<T> for LabelGroups<WRITES> {
                 ask_ahead::<T, ASKS>(lines.as_ref(), class);
                 let at = line_mut(&mut lines, class);
                 let z = Vector::load(simd, at);
-                let e = exp_term::<_, _, _, false>(z - top, &mut lost);
+                let e = exp_term(z - top, &mut lost);
                 let is_label = Vector::repeat(this).equal(label);
                 label_score = z.or_else(is_label, label_score);
                 at_label = e.or_else(is_label, at_label);
@@ -189,7 +189,7 @@ impl<T: Logarithm> Groups<T> for TargetGroups<'_, T> {
             let at = line_mut(&mut lines, class);
             let z = Vector::load(simd, at);
             let t = Vector::load(simd, targets.col(class).as_slice());
-            let e = exp_term::<_, _, _, false>(z - top, &mut lost);
+            let e = exp_term(z - top, &mut lost);
             let is_anchor = Vector::repeat(this).equal(anchor);
             at_anchor = e.or_else(is_anchor, at_anchor);
             rest.add(zero.or_else(is_anchor, e));

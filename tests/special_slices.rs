@@ -14,6 +14,7 @@ for_each_float!(
     softmax_of_a_row,
     rows_of_nothing_but,
     empty_rows,
+    underflow_in_long_rows,
     anywhere_in_memory
 );
 
@@ -257,6 +258,25 @@ fn empty_rows<T: Float>() {
         level.log::<T>(&mut []);
         level.softmax::<T>(&mut []);
         level.log_softmax::<T>(&mut []);
+    }
+}
+
+/// A long row all of whose exps are normal numbers has the bits of one with a number whose exp is none, where neither is
+/// anything beside the sum.
+fn underflow_in_long_rows<T: Float>() {
+    let normal = T::SMALLEST.ln() / 1.3;
+    for level in levels() {
+        for (len, at) in LONG.into_iter().flat_map(|len| [0, 77, len - 1].map(|at| (len, at))) {
+            let [p, expected] = [normal, -INF].map(|special| {
+                let mut row = with(&ordinary::<T>(len), at, special);
+                level.softmax(&mut row);
+                row
+            });
+            for i in (0..len).filter(|&i| i != at) {
+                assert_eq!(p[i].bits(), expected[i].bits(), "{i} beside {at} of {len}, {level:?}");
+            }
+            assert!(p[at].value() > 0.0 && expected[at].value() == 0.0, "{at} of {len}, {level:?}");
+        }
     }
 }
 

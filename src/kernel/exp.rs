@@ -111,9 +111,9 @@ pub(crate) fn exp_term<T: Exponential, S: Simd, const N: usize>(
     e
 }
 
-/// The same where it is a normal number, or NaN of NaN; in two rounds, register after register. Of steps that take all registers
-/// at once compilers make one long chain after the other where nothing else is near, and a processor does not look as far as the
-/// next.
+/// exp(x) where that is a normal number, and NaN of NaN: the bits of [`exp`], in two rounds, register after register. Of steps that
+/// take all registers at once compilers make one long chain after the other where nothing else is near, and a processor does not
+/// look as far as the next.
 #[inline(always)]
 pub(crate) fn exp_normal<T: Exponential, S: Simd, const N: usize>(x: Vector<T, S, N>) -> Vector<T, S, N> {
     let (mut r, mut t) = (x, x);

@@ -116,6 +116,9 @@ const FEW_FEATURES: usize = 32;
 /// Classes from which on a copy of so few features by columns is worth its cost.
 const SHARING_CLASSES: usize = 16;
 
+/// Numbers of a Θ so small that such a copy is worth its cost for more classes than a thin product has, too.
+const SMALL_THETA: usize = 1 << 10;
+
 /// Bytes of a Θ that no longer fits the cache.
 const LARGE_THETA_BYTES: usize = 1 << 20;
 
@@ -280,8 +283,12 @@ impl Plan {
     /// features of one fill no registers. Where registers are filled, the more classes share the cost of the copy the better.
     pub(crate) fn turns_features(&self) -> bool {
         let Shape { samples, features, classes, .. } = self.shape;
-        let few = if classes >= SHARING_CLASSES { FEW_FEATURES } else { MAX_LANES };
-        features < few && classes <= THIN && samples >= MAX_LANES
+        let are_few = match classes {
+            ..SHARING_CLASSES => features < MAX_LANES,
+            SHARING_CLASSES..=THIN => features < FEW_FEATURES,
+            _ => features < MAX_LANES && features * classes <= SMALL_THETA,
+        };
+        are_few && samples >= MAX_LANES
     }
 
     /// Samples in a block, at most.

@@ -186,6 +186,13 @@ fn narrow_products<T: Float>() {
         (97, 300, 47),
         (130, 33, 100),
         (66, 40, 129),
+        // Few features of many classes, and few samples of many features.
+        (150, 3, 130),
+        (171, 9, 41),
+        (190, 13, 70),
+        (165, 20, 70),
+        (25, 180, 40),
+        (9, 161, 33),
     ];
     for shape in shapes {
         every_layout_and_level::<T>(shape, &[None]);

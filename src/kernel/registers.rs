@@ -24,8 +24,24 @@ pub(crate) const fn has_many_registers<S: Simd>() -> bool {
 
 /// What the registers of a level are like, as far as the choice of a kernel depends on it.
 pub(crate) struct Registers {
-    pub(crate) are_wide: bool,
-    pub(crate) are_widest: bool,
+    bytes: usize,
+}
+
+impl Registers {
+    /// See [`is_wide`].
+    pub(crate) fn are_wide(&self) -> bool {
+        self.bytes >= 32
+    }
+
+    /// See [`is_widest`].
+    pub(crate) fn are_widest(&self) -> bool {
+        self.bytes == 64
+    }
+
+    /// Numbers that one holds.
+    pub(crate) fn lanes<T>(&self) -> usize {
+        self.bytes / size_of::<T>()
+    }
 }
 
 /// Asks a level for its [`Registers`].
@@ -36,6 +52,6 @@ impl WithSimd for AskRegisters {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) -> Registers {
-        Registers { are_wide: is_wide::<S>(), are_widest: is_widest::<S>() }
+        Registers { bytes: size_of::<S::f64s>() }
     }
 }

@@ -42,6 +42,16 @@ const WIDEST_THIN: usize = 128;
 /// Lines of A that are many.
 const MANY_LINES: usize = 64;
 
+/// With any registers, if A has fewer lines: a general product pads rows to whole registers, and gains little from copying columns
+/// that it uses so seldom.
+const FAIRLY_THIN: usize = 256;
+
+/// Depth from which on sums over lanes cost little beside the products.
+const DEEP: usize = 160;
+
+/// Rows from which on lines are long enough for an outer product of few.
+const LONG: usize = 128;
+
 /// Samples so few that a general product spends its time on bringing Θ into an order of its own, and the gradient out of it.
 pub(crate) const FEW_SAMPLES: usize = 8;
 
@@ -85,14 +95,20 @@ impl<'a, T: Lanes> Thin<'a, T> {
         let Product { dst, held, a, b, is_streamed, next } = product;
         let (rows, depth) = a.shape();
         let (is_contiguous, is_thin) = (dst.row_stride() == 1, b.ncols() <= THIN);
+        let registers = || level.registers();
         let has_many =
-            |lines: usize| lines >= MANY_LINES && b.ncols() <= WIDEST_THIN && level.registers().are_widest;
+            |lines: usize| lines >= MANY_LINES && b.ncols() <= WIDEST_THIN && registers().are_widest();
+        let has_few = |lines: usize| lines < MANY_LINES && b.ncols() <= FAIRLY_THIN;
+        let filled = |by: usize| rows.next_multiple_of(by);
+        let wastes_less = || filled(dot::TILE_ROWS) < filled(registers().lanes::<T>());
         let is_flat = rows * size_of::<T>() <= FLAT_BYTES;
         let may_be_dot = is_contiguous && rows > 0 && depth >= MAX_LANES;
-        let is_dot = |a| may_be_dot && (is_thin || is_flat || has_many(rows) && dot::follow(a));
-        let fills_one = rows >= MAX_LANES && b.ncols() >= OUTER_COLUMNS && level.registers().are_widest;
+        let is_short = || has_few(rows) && depth >= DEEP && wastes_less();
+        let is_dot = |a| may_be_dot && (is_thin || is_flat || is_short() || has_many(rows) && dot::follow(a));
+        let fills_one = rows >= MAX_LANES && b.ncols() >= OUTER_COLUMNS && registers().are_widest();
         let has_rows = rows >= OUTER_ROWS || fills_one;
-        let is_outer = is_contiguous && has_rows && depth > 0 && (is_thin || has_many(depth));
+        let has_lines = has_many(depth) || has_few(depth) && rows >= LONG;
+        let is_outer = is_contiguous && has_rows && depth > 0 && (is_thin || has_lines);
         let are_multiples = is_contiguous && depth <= FEW_SAMPLES && depth > 0;
         match (a.transpose().try_as_col_major(), a.try_as_col_major(), b.try_as_col_major()) {
             (_, Some(a), _) if are_multiples => {

@@ -99,7 +99,7 @@ impl<'a, T: Lanes> Wide<'a, T> {
             && dst.row_stride() == 1
             && By::new(a).is_some()
             && By::new(b).is_some()
-            && level.registers().are_wide
+            && level.registers().are_wide()
     }
 
     /// A product whose matrices have contiguous lines; any other comes back.

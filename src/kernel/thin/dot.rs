@@ -143,19 +143,22 @@ struct Shape {
     by_columns: bool,
 }
 
+/// Rows of a tile, but where many columns leave no registers for so many.
+pub(super) const TILE_ROWS: usize = 4;
+
 impl Shape {
     const fn tall(columns: usize) -> Self {
-        Self { rows: 4, registers: columns, by_columns: false }
+        Self { rows: TILE_ROWS, registers: columns, by_columns: false }
     }
 
     const fn flat(columns: usize) -> Self {
-        Self { rows: if columns <= 3 { 4 } else { 2 }, registers: columns, by_columns: false }
+        Self { rows: if columns <= 3 { TILE_ROWS } else { 2 }, registers: columns, by_columns: false }
     }
 
     /// Columns share registers if none is left alone: then a row goes to both halves of one at once.
     const fn shared(columns: usize) -> Self {
         if columns.is_multiple_of(2) && columns >= 4 {
-            Self { rows: 4, registers: columns / 2, by_columns: true }
+            Self { rows: TILE_ROWS, registers: columns / 2, by_columns: true }
         } else {
             Self::flat(columns)
         }
@@ -165,7 +168,7 @@ impl Shape {
     /// registers are a sum too many, and seven are far too many.
     const fn paired(columns: usize) -> Self {
         match columns {
-            3 | 4 => Self { rows: 4, registers: 2, by_columns: true },
+            3 | 4 => Self { rows: TILE_ROWS, registers: 2, by_columns: true },
             PAIRED.. => Self { rows: 2, registers: columns.div_ceil(2), by_columns: true },
             _ => Self::flat(columns),
         }

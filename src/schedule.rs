@@ -1,7 +1,7 @@
 //! How an evaluation is cut up: block sizes, partial gradients, who runs what, and the order of every sum.
 //!
-//! Everything here follows from the [`Shape`] and `block_bytes` alone, never from the number of threads: so the bits of
-//! the result do not either. There are two ways to use threads:
+//! Everything here follows from the [`Shape`], `block_bytes` and the size of registers alone, never from the number of threads:
+//! so the bits of the result do not either. There are two ways to use threads:
 //!
 //! - **Groups.** The blocks are dealt to groups of neighbours, each with a partial gradient of its own. Every thread takes
 //!   the next few groups until there is none left. At the end the partials are added in their order.
@@ -18,7 +18,7 @@ pub use parallelism::Parallelism;
 pub(crate) use partials::{ByGroup, Partials};
 pub(crate) use run::{ByBlock, Run};
 
-use crate::kernel::{FEW_SAMPLES, Layout, MAX_LANES, OUTER_ROWS, PAGE, THIN};
+use crate::kernel::{DEEP, FEW_SAMPLES, Layout, MAX_LANES, OUTER_ROWS, PAGE, Registers, THIN, TILE_ROWS};
 use core::ops::Range;
 
 /// Classes up to which lanes run across samples, unless these are few.
@@ -113,10 +113,13 @@ const SHARED_BLOCK_BYTES: usize = 8 << 20;
 /// Features from which on a sample has enough of them for products along them.
 const FEW_FEATURES: usize = 32;
 
-/// Classes from which on a copy of so few features by columns is worth its cost.
+/// Classes from which on a copy of so few features by columns is worth its cost, ...
 const SHARING_CLASSES: usize = 16;
 
-/// Numbers of a Θ so small that such a copy is worth its cost for more classes than a thin product has, too.
+/// ... and with the widest registers, if these would be filled badly.
+const WIDEST_SHARING_CLASSES: usize = 12;
+
+/// Numbers of a Θ so small that it is for more classes than a thin product has, too, if features fill no register.
 const SMALL_THETA: usize = 1 << 10;
 
 /// Bytes of a Θ that no longer fits the cache.
@@ -280,15 +283,21 @@ impl Plan {
     }
 
     /// Whether the products of row-major features read a copy of them by columns, so that lanes run along the samples: the few
-    /// features of one fill no registers. Where registers are filled, the more classes share the cost of the copy the better.
-    pub(crate) fn turns_features(&self) -> bool {
-        let Shape { samples, features, classes, .. } = self.shape;
-        let are_few = match classes {
-            ..SHARING_CLASSES => features < MAX_LANES,
-            SHARING_CLASSES..=THIN => features < FEW_FEATURES,
-            _ => features < MAX_LANES && features * classes <= SMALL_THETA,
+    /// features of one fill no registers. Where some are filled, the more classes share the cost of the copy the better.
+    pub(crate) fn turns_features(&self, registers: &Registers) -> bool {
+        let Shape { samples, features, classes, size, .. } = self.shape;
+        let waste_a_quarter = || {
+            let filled = features.next_multiple_of(registers.lanes(size));
+            4 * features.next_multiple_of(TILE_ROWS) <= 3 * filled
         };
-        are_few && samples >= MAX_LANES
+        let is_worth_it = match features {
+            ..MAX_LANES => classes <= THIN || features.saturating_mul(classes) <= SMALL_THETA,
+            FEW_FEATURES.. => false,
+            _ if !registers.are_widest() => (SHARING_CLASSES..=THIN).contains(&classes),
+            _ if classes > THIN && self.rows < DEEP => false,
+            _ => (WIDEST_SHARING_CLASSES..=FEW_CLASSES).contains(&classes) && waste_a_quarter(),
+        };
+        is_worth_it && samples >= MAX_LANES
     }
 
     /// Samples in a block, at most.

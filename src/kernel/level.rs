@@ -89,7 +89,7 @@ impl SimdLevel {
     }
 
     /// What its registers are like.
-    pub(super) fn registers(self) -> Registers {
+    pub(crate) fn registers(self) -> Registers {
         self.dispatch(AskRegisters)
     }
 

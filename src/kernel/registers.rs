@@ -38,9 +38,9 @@ impl Registers {
         self.bytes == 64
     }
 
-    /// Numbers that one holds.
-    pub(crate) fn lanes<T>(&self) -> usize {
-        self.bytes / size_of::<T>()
+    /// Numbers of so many bytes that one holds.
+    pub(crate) fn lanes(&self, size: usize) -> usize {
+        self.bytes / size
     }
 }
 

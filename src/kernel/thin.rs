@@ -23,6 +23,7 @@ mod outer;
 mod turned;
 
 pub(super) use dot::Dot;
+pub(crate) use dot::TILE_ROWS;
 pub(super) use multiples::Multiples;
 pub(super) use outer::Outer;
 
@@ -47,7 +48,7 @@ const MANY_LINES: usize = 64;
 const FAIRLY_THIN: usize = 256;
 
 /// Depth from which on sums over lanes cost little beside the products.
-const DEEP: usize = 160;
+pub(crate) const DEEP: usize = 160;
 
 /// Rows from which on lines are long enough for an outer product of few.
 const LONG: usize = 128;
@@ -100,7 +101,7 @@ impl<'a, T: Lanes> Thin<'a, T> {
             |lines: usize| lines >= MANY_LINES && b.ncols() <= WIDEST_THIN && registers().are_widest();
         let has_few = |lines: usize| lines < MANY_LINES && b.ncols() <= FAIRLY_THIN;
         let filled = |by: usize| rows.next_multiple_of(by);
-        let wastes_less = || filled(dot::TILE_ROWS) < filled(registers().lanes::<T>());
+        let wastes_less = || filled(TILE_ROWS) < filled(registers().lanes(size_of::<T>()));
         let is_flat = rows * size_of::<T>() <= FLAT_BYTES;
         let may_be_dot = is_contiguous && rows > 0 && depth >= MAX_LANES;
         let is_short = || has_few(rows) && depth >= DEEP && wastes_less();

@@ -144,7 +144,7 @@ struct Shape {
 }
 
 /// Rows of a tile, but where many columns leave no registers for so many.
-pub(super) const TILE_ROWS: usize = 4;
+pub(crate) const TILE_ROWS: usize = 4;
 
 impl Shape {
     const fn tall(columns: usize) -> Self {

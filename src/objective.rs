@@ -604,7 +604,7 @@ fn run_blocks<'a, T: Real>(
     workspace: &'a mut Workspace<T>,
 ) -> Result<f64, Error> {
     if problem.task != Task::Hessian {
-        problem.plan = problem.plan.with_partials(out.row_stride() == 1);
+        problem.plan = problem.plan.with_partials(out.as_ref());
     }
     let Parts { run, partials, losses } = workspace.reserve(problem)?;
     match partials {

@@ -18,8 +18,9 @@ pub use parallelism::Parallelism;
 pub(crate) use partials::{ByGroup, Partials};
 pub(crate) use run::{ByBlock, Run};
 
-use crate::kernel::{DEEP, FEW_SAMPLES, Layout, MAX_LANES, OUTER_ROWS, PAGE, Registers, THIN, TILE_ROWS};
+use crate::kernel::{DEEP, FEW_SAMPLES, Layout, MAX_LANES, OUTER_ROWS, PAGE, SimdLevel, THIN, TILE_ROWS};
 use core::ops::Range;
+use faer::MatRef;
 
 /// Classes up to which lanes run across samples, unless these are few.
 const FEW_CLASSES: usize = 128;
@@ -122,6 +123,9 @@ const WIDEST_SHARING_CLASSES: usize = 12;
 /// Numbers of a Θ so small that it is for more classes than a thin product has, too, if features fill no register.
 const SMALL_THETA: usize = 1 << 10;
 
+/// Bytes of a column of Θ that fills the largest register.
+const SHORT_BYTES: usize = 64;
+
 /// Bytes of a Θ that no longer fits the cache.
 const LARGE_THETA_BYTES: usize = 1 << 20;
 
@@ -140,6 +144,15 @@ pub(crate) enum Storage {
         /// How many, of all samples.
         entries: usize,
     },
+}
+
+/// In which order a matrix lies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Order {
+    /// The numbers of a column side by side.
+    ByColumns,
+    /// The numbers of a row.
+    ByRows,
 }
 
 /// What the cuts follow from.
@@ -284,16 +297,16 @@ impl Plan {
 
     /// Whether the products of row-major features read a copy of them by columns, so that lanes run along the samples: the few
     /// features of one fill no registers. Where some are filled, the more classes share the cost of the copy the better.
-    pub(crate) fn turns_features(&self, registers: &Registers) -> bool {
+    pub(crate) fn turns_features(&self, level: SimdLevel) -> bool {
         let Shape { samples, features, classes, size, .. } = self.shape;
         let waste_a_quarter = || {
-            let filled = features.next_multiple_of(registers.lanes(size));
+            let filled = features.next_multiple_of(level.registers().lanes(size));
             4 * features.next_multiple_of(TILE_ROWS) <= 3 * filled
         };
         let is_worth_it = match features {
             ..MAX_LANES => classes <= THIN || features.saturating_mul(classes) <= SMALL_THETA,
             FEW_FEATURES.. => false,
-            _ if !registers.are_widest() => (SHARING_CLASSES..=THIN).contains(&classes),
+            _ if !level.registers().are_widest() => (SHARING_CLASSES..=THIN).contains(&classes),
             _ if classes > THIN && self.rows < DEEP => false,
             _ => (WIDEST_SHARING_CLASSES..=FEW_CLASSES).contains(&classes) && waste_a_quarter(),
         };
@@ -323,16 +336,17 @@ impl Plan {
 
     /// With partial gradients, if there are several groups, or if the gradient itself does not lie as the products like
     /// it best and is so small that another costs little.
-    pub(crate) fn with_partials(self, gradient_is_column_major: bool) -> Self {
-        let own = !gradient_is_column_major && self.shape.classes <= FEW_CLASSES && !self.takes_rows();
-        Self { partials: self.groups > 1 || own || self.is_sparse(), ..self }
+    pub(crate) fn with_partials<T>(self, gradient: MatRef<'_, T>) -> Self {
+        Self { partials: self.groups > 1 || self.copies(gradient).is_some() || self.is_sparse(), ..self }
     }
 
     /// The partial gradients of so many rows; none if the gradient itself serves.
     pub(crate) fn partials(&self, rows: usize) -> Option<Partials> {
-        let (columns, stacked) =
-            if self.is_sparse() { (self.padded_classes(), true) } else { (self.shape.classes, false) };
-        self.partials.then_some(Partials { rows, columns, groups: self.groups, stacked })
+        let (columns, by_rows) = match self.is_sparse() {
+            true => (self.padded_classes(), true),
+            false => (self.shape.classes, self.best_order() == Some(Order::ByRows)),
+        };
+        self.partials.then_some(Partials { rows, columns, groups: self.groups, stacked: by_rows })
     }
 
     /// Whether features are sparse.
@@ -350,16 +364,24 @@ impl Plan {
         Self { layout, ..self }
     }
 
-    /// Whether to bring Θ into the order that the products like best: if it is not, and copying it costs little.
-    pub(crate) fn copies_theta(&self, theta_is_column_major: bool) -> bool {
-        !theta_is_column_major && self.shape.classes <= FEW_CLASSES && !self.takes_rows()
+    /// In which order Θ, or a gradient, is to be copied: if it does not lie as the products like it best, and that costs little.
+    pub(crate) fn copies<T>(&self, matrix: MatRef<'_, T>) -> Option<Order> {
+        self.best_order().filter(|order| match order {
+            Order::ByColumns => matrix.row_stride() != 1,
+            Order::ByRows => matrix.col_stride() != 1,
+        })
     }
 
-    /// Whether the products are as fast with a row-major Θ and gradient: of a few samples, lanes run along their rows, if these
-    /// are long enough.
-    fn takes_rows(&self) -> bool {
-        let Shape { samples, classes, .. } = self.shape;
-        self.layout == Layout::SampleMajor && samples <= FEW_SAMPLES && classes >= OUTER_ROWS
+    /// How the products like Θ and the gradient to lie; nothing if either way will do, or copies would cost too much.
+    fn best_order(&self) -> Option<Order> {
+        let Shape { samples, features, classes, size, .. } = self.shape;
+        // Of samples that lie one after the other lanes run along the rows of both, if these are long enough.
+        let run_along_rows = self.layout == Layout::SampleMajor && classes >= OUTER_ROWS;
+        match run_along_rows {
+            true if features * size < SHORT_BYTES && !self.in_pieces => Some(Order::ByRows),
+            true if samples <= FEW_SAMPLES => None,
+            _ => (classes <= FEW_CLASSES).then_some(Order::ByColumns),
+        }
     }
 
     pub(crate) fn layout(&self) -> Layout {

@@ -3,7 +3,8 @@
 use crate::Error;
 use crate::block::{Linear, Problem};
 use crate::kernel::{MAX_LANES, MatrixCopy, PER_SAMPLE, PerSample, Real, SimdLevel};
-use crate::schedule::{Partials, Plan, Run};
+use crate::schedule::{Order, Partials, Plan, Run};
+use faer::reborrow::IntoConst;
 use faer::{MatMut, MatRef};
 use std::sync::{Mutex, PoisonError};
 
@@ -117,11 +118,14 @@ fn put_in_order<'a, T: Real>(
             copy(rows, intercept);
         }
         map.rows = data;
-    } else if plan.copies_theta(matrix.row_stride() == 1) {
+    } else if let Some(order) = plan.copies(matrix) {
         let data = aligned(copy, rows.saturating_mul(cols))?;
-        let to = MatMut::from_column_major_slice_mut(&mut *data, rows, cols);
-        T::run_copy(MatrixCopy::new(matrix, to), level);
-        map.matrix = MatRef::from_column_major_slice(data, rows, cols);
+        let mut to = match order {
+            Order::ByColumns => MatMut::from_column_major_slice_mut(data, rows, cols),
+            Order::ByRows => MatMut::from_row_major_slice_mut(data, rows, cols),
+        };
+        T::run_copy(MatrixCopy::new(matrix, to.as_mut()), level);
+        map.matrix = to.into_const();
     }
     Ok(())
 }

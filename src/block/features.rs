@@ -113,7 +113,7 @@ impl<'a, T: Real> Problem<'a, T> {
     fn order(&self) -> Order {
         match self.features.data() {
             Data::Dense(x) if x.row_stride() == 1 => Order::Stored,
-            Data::Dense(_) if self.plan.turns_features(&self.level.registers()) => Order::ByFeature,
+            Data::Dense(_) if self.plan.turns_features(self.level) => Order::ByFeature,
             Data::Dense(x) if x.col_stride() == 1 => Order::Stored,
             Data::Dense(_) => Order::BySample,
             #[cfg(feature = "half")]

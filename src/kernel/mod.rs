@@ -36,7 +36,6 @@ pub(crate) use curvature::{Bend, Curvature, Curve};
 pub(crate) use lanes::MAX_LANES;
 pub(crate) use largest::LargestClass;
 pub(crate) use reduce::{AddUp, ColumnSums};
-pub(crate) use registers::Registers;
 pub(crate) use residual::{NO_LABEL, PER_SAMPLE, PerSample, Residual, Target, Want};
 pub(crate) use scores::{Layout, Scores};
 pub(crate) use sparse::{Sparse, SparseGradient, SparseScores};

@@ -35,6 +35,9 @@ const IDLE_SAMPLES: usize = 12;
 /// ... and lanes along the classes not, if there are so many for each sample.
 const CLASSES_OF_SAMPLE: usize = 4;
 
+/// Classes up to which lanes run across samples though features are so few that lanes along the classes waste nothing.
+const SOME_CLASSES: usize = 256;
+
 /// Samples that fill registers of 32 bytes. With many features lanes run across them, since the products are faster so.
 const FULL_SAMPLES: usize = 8;
 
@@ -261,8 +264,9 @@ impl Plan {
         let rows = (registers.div_ceil(blocks.max(1)) * MAX_LANES).min(samples).max(1);
         let full = samples == FULL_SAMPLES && features >= MANY_FEATURES;
         let few = samples <= IDLE_SAMPLES && classes >= CLASSES_OF_SAMPLE * samples && !full;
+        let short = features.saturating_mul(size) < SHORT_BYTES && classes > SOME_CLASSES && !in_pieces;
         let many = !is_sparse && (full || rows >= MANY_SAMPLES) && classes < MOST_CLASS_MAJOR;
-        let class_major = samples > 1 && !few && (classes <= FEW_CLASSES || many);
+        let class_major = samples > 1 && !few && !short && (classes <= FEW_CLASSES || many);
         let layout = if class_major { Layout::ClassMajor } else { Layout::SampleMajor };
         let groups = groups.min(blocks).max(1);
         Self { shape, rows, blocks, groups, layout, in_pieces, partials: false }
@@ -310,7 +314,7 @@ impl Plan {
             _ if classes > THIN && self.rows < DEEP => false,
             _ => (WIDEST_SHARING_CLASSES..=FEW_CLASSES).contains(&classes) && waste_a_quarter(),
         };
-        is_worth_it && samples >= MAX_LANES
+        is_worth_it && samples >= MAX_LANES && self.layout == Layout::ClassMajor
     }
 
     /// Samples in a block, at most.

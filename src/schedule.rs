@@ -123,11 +123,11 @@ const SHARING_CLASSES: usize = 16;
 /// ... and with the widest registers, if these would be filled badly.
 const WIDEST_SHARING_CLASSES: usize = 12;
 
-/// Numbers of a Θ so small that it is for more classes than a thin product has, too, if features fill no register.
+/// Numbers of a Θ so small that it is for more classes than a thin product has, too, where features fill no register.
 const SMALL_THETA: usize = 1 << 10;
 
-/// Bytes of a column of Θ that fills the largest register.
-const SHORT_BYTES: usize = 64;
+/// Bytes of the largest register.
+const REGISTER_BYTES: usize = 64;
 
 /// Bytes of a Θ that no longer fits the cache.
 const LARGE_THETA_BYTES: usize = 1 << 20;
@@ -169,6 +169,13 @@ pub(crate) struct Shape {
     /// Bytes of a number.
     pub(crate) size: usize,
     pub(crate) storage: Storage,
+}
+
+impl Shape {
+    /// Whether the features are so few that those of a class fill no large register.
+    fn is_short(&self) -> bool {
+        self.features.saturating_mul(self.size) < REGISTER_BYTES
+    }
 }
 
 /// The shape of an evaluation, cut up.
@@ -264,7 +271,7 @@ impl Plan {
         let rows = (registers.div_ceil(blocks.max(1)) * MAX_LANES).min(samples).max(1);
         let full = samples == FULL_SAMPLES && features >= MANY_FEATURES;
         let few = samples <= IDLE_SAMPLES && classes >= CLASSES_OF_SAMPLE * samples && !full;
-        let short = features.saturating_mul(size) < SHORT_BYTES && classes > SOME_CLASSES && !in_pieces;
+        let short = shape.is_short() && classes > SOME_CLASSES && !in_pieces;
         let many = !is_sparse && (full || rows >= MANY_SAMPLES) && classes < MOST_CLASS_MAJOR;
         let class_major = samples > 1 && !few && !short && (classes <= FEW_CLASSES || many);
         let layout = if class_major { Layout::ClassMajor } else { Layout::SampleMajor };
@@ -378,11 +385,11 @@ impl Plan {
 
     /// How the products like Θ and the gradient to lie; nothing if either way will do, or copies would cost too much.
     fn best_order(&self) -> Option<Order> {
-        let Shape { samples, features, classes, size, .. } = self.shape;
+        let Shape { samples, classes, .. } = self.shape;
         // Of samples that lie one after the other lanes run along the rows of both, if these are long enough.
         let run_along_rows = self.layout == Layout::SampleMajor && classes >= OUTER_ROWS;
         match run_along_rows {
-            true if features * size < SHORT_BYTES && !self.in_pieces => Some(Order::ByRows),
+            true if self.shape.is_short() && !self.in_pieces => Some(Order::ByRows),
             true if samples <= FEW_SAMPLES => None,
             _ => (classes <= FEW_CLASSES).then_some(Order::ByColumns),
         }

@@ -151,11 +151,9 @@ pub(crate) enum Storage {
 
 /// In which order a matrix lies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Order {
-    /// The numbers of a column side by side.
-    ByColumns,
-    /// The numbers of a row.
-    ByRows,
+pub(crate) enum MatrixOrder {
+    ColumnMajor,
+    RowMajor,
 }
 
 /// What the cuts follow from.
@@ -353,11 +351,11 @@ impl Plan {
 
     /// The partial gradients of so many rows; none if the gradient itself serves.
     pub(crate) fn partials(&self, rows: usize) -> Option<Partials> {
-        let (columns, by_rows) = match self.is_sparse() {
+        let (columns, stacked) = match self.is_sparse() {
             true => (self.padded_classes(), true),
-            false => (self.shape.classes, self.best_order() == Some(Order::ByRows)),
+            false => (self.shape.classes, self.best_order() == Some(MatrixOrder::RowMajor)),
         };
-        self.partials.then_some(Partials { rows, columns, groups: self.groups, stacked: by_rows })
+        self.partials.then_some(Partials { rows, columns, groups: self.groups, stacked })
     }
 
     /// Whether features are sparse.
@@ -376,22 +374,22 @@ impl Plan {
     }
 
     /// In which order Θ, or a gradient, is to be copied: if it does not lie as the products like it best, and that costs little.
-    pub(crate) fn copies<T>(&self, matrix: MatRef<'_, T>) -> Option<Order> {
+    pub(crate) fn copies<T>(&self, matrix: MatRef<'_, T>) -> Option<MatrixOrder> {
         self.best_order().filter(|order| match order {
-            Order::ByColumns => matrix.row_stride() != 1,
-            Order::ByRows => matrix.col_stride() != 1,
+            MatrixOrder::ColumnMajor => matrix.row_stride() != 1,
+            MatrixOrder::RowMajor => matrix.col_stride() != 1,
         })
     }
 
     /// How the products like Θ and the gradient to lie; nothing if either way will do, or copies would cost too much.
-    fn best_order(&self) -> Option<Order> {
+    fn best_order(&self) -> Option<MatrixOrder> {
         let Shape { samples, classes, .. } = self.shape;
         // Of samples that lie one after the other lanes run along the rows of both, if these are long enough.
         let run_along_rows = self.layout == Layout::SampleMajor && classes >= OUTER_ROWS;
         match run_along_rows {
-            true if self.shape.is_short() && !self.in_pieces => Some(Order::ByRows),
+            true if self.shape.is_short() && !self.in_pieces => Some(MatrixOrder::RowMajor),
             true if samples <= FEW_SAMPLES => None,
-            _ => (classes <= FEW_CLASSES).then_some(Order::ByColumns),
+            _ => (classes <= FEW_CLASSES).then_some(MatrixOrder::ColumnMajor),
         }
     }
 

@@ -3,7 +3,7 @@
 use crate::Error;
 use crate::block::{Linear, Problem};
 use crate::kernel::{MAX_LANES, MatrixCopy, PER_SAMPLE, PerSample, Real, SimdLevel};
-use crate::schedule::{Order, Partials, Plan, Run};
+use crate::schedule::{MatrixOrder, Partials, Plan, Run};
 use faer::reborrow::IntoConst;
 use faer::{MatMut, MatRef};
 use std::sync::{Mutex, PoisonError};
@@ -121,8 +121,8 @@ fn put_in_order<'a, T: Real>(
     } else if let Some(order) = plan.copies(matrix) {
         let data = aligned(copy, rows.saturating_mul(cols))?;
         let mut to = match order {
-            Order::ByColumns => MatMut::from_column_major_slice_mut(data, rows, cols),
-            Order::ByRows => MatMut::from_row_major_slice_mut(data, rows, cols),
+            MatrixOrder::ColumnMajor => MatMut::from_column_major_slice_mut(data, rows, cols),
+            MatrixOrder::RowMajor => MatMut::from_row_major_slice_mut(data, rows, cols),
         };
         T::run_copy(MatrixCopy::new(matrix, to.as_mut()), level);
         map.matrix = to.into_const();

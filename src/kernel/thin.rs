@@ -100,6 +100,7 @@ impl<'a, T: Lanes> Thin<'a, T> {
         let has_many =
             |lines: usize| lines >= MANY_LINES && b.ncols() <= WIDEST_THIN && registers().are_widest();
         let has_few = |lines: usize| lines < MANY_LINES && b.ncols() <= FAIRLY_THIN;
+        // Of tiles, or of whole registers.
         let filled = |by: usize| rows.next_multiple_of(by);
         let wastes_less = || filled(TILE_ROWS) < filled(registers().lanes(size_of::<T>()));
         let is_flat = rows * size_of::<T>() <= FLAT_BYTES;

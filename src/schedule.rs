@@ -18,7 +18,7 @@ pub use parallelism::Parallelism;
 pub(crate) use partials::{ByGroup, Partials};
 pub(crate) use run::{ByBlock, Run};
 
-use crate::kernel::{DEEP, FEW_SAMPLES, Layout, MAX_LANES, OUTER_ROWS, PAGE, SimdLevel, THIN, TILE_ROWS};
+use crate::kernel::{DEEP, FEW_SAMPLES, Layout, MAX_LANES, OUTER_ROWS, PAGE, SimdLevel, THIN, filled};
 use core::ops::Range;
 use faer::MatRef;
 
@@ -127,7 +127,7 @@ const WIDEST_SHARING_CLASSES: usize = 12;
 const SMALL_THETA: usize = 1 << 10;
 
 /// Bytes of the largest register.
-const REGISTER_BYTES: usize = 64;
+const REGISTER_BYTES: usize = MAX_LANES * size_of::<f32>();
 
 /// Bytes of a Θ that no longer fits the cache.
 const LARGE_THETA_BYTES: usize = 1 << 20;
@@ -309,8 +309,8 @@ impl Plan {
     pub(crate) fn turns_features(&self, level: SimdLevel) -> bool {
         let Shape { samples, features, classes, size, .. } = self.shape;
         let waste_a_quarter = || {
-            let filled = features.next_multiple_of(level.registers().lanes(size));
-            4 * features.next_multiple_of(TILE_ROWS) <= 3 * filled
+            let [in_tiles, in_registers] = filled(features, size, level);
+            4 * in_tiles <= 3 * in_registers
         };
         let is_worth_it = match features {
             ..MAX_LANES => classes <= THIN || features.saturating_mul(classes) <= SMALL_THETA,

@@ -4,12 +4,12 @@ use pulp::{Simd, WithSimd};
 
 /// Whether a level has registers of 256 bits or more.
 pub(crate) const fn is_wide<S: Simd>() -> bool {
-    size_of::<S::f64s>() >= 32
+    Registers::of::<S>().are_wide()
 }
 
 /// Whether a level has registers of 512 bits, or what looks like them.
 pub(crate) const fn is_widest<S: Simd>() -> bool {
-    size_of::<S::f64s>() == 64
+    Registers::of::<S>().are_widest()
 }
 
 /// Whether these are made of scalars: pulp says that there are few of them.
@@ -28,13 +28,17 @@ pub(crate) struct Registers {
 }
 
 impl Registers {
+    const fn of<S: Simd>() -> Self {
+        Self { bytes: size_of::<S::f64s>() }
+    }
+
     /// See [`is_wide`].
-    pub(crate) fn are_wide(&self) -> bool {
+    pub(crate) const fn are_wide(&self) -> bool {
         self.bytes >= 32
     }
 
     /// See [`is_widest`].
-    pub(crate) fn are_widest(&self) -> bool {
+    pub(crate) const fn are_widest(&self) -> bool {
         self.bytes == 64
     }
 
@@ -52,6 +56,6 @@ impl WithSimd for AskRegisters {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) -> Registers {
-        Registers { bytes: size_of::<S::f64s>() }
+        Registers::of::<S>()
     }
 }

@@ -23,7 +23,7 @@ mod outer;
 mod turned;
 
 pub(super) use dot::Dot;
-pub(crate) use dot::TILE_ROWS;
+pub(crate) use dot::filled;
 pub(super) use multiples::Multiples;
 pub(super) use outer::Outer;
 
@@ -100,9 +100,10 @@ impl<'a, T: Lanes> Thin<'a, T> {
         let has_many =
             |lines: usize| lines >= MANY_LINES && b.ncols() <= WIDEST_THIN && registers().are_widest();
         let has_few = |lines: usize| lines < MANY_LINES && b.ncols() <= FAIRLY_THIN;
-        // Of tiles, or of whole registers.
-        let filled = |by: usize| rows.next_multiple_of(by);
-        let wastes_less = || filled(TILE_ROWS) < filled(registers().lanes(size_of::<T>()));
+        let wastes_less = || {
+            let [in_tiles, in_registers] = filled(rows, size_of::<T>(), level);
+            in_tiles < in_registers
+        };
         let is_flat = rows * size_of::<T>() <= FLAT_BYTES;
         let may_be_dot = is_contiguous && rows > 0 && depth >= MAX_LANES;
         let is_short = || has_few(rows) && depth >= DEEP && wastes_less();

@@ -5,6 +5,7 @@ use super::{STREAMED_LINES, asks_along, for_columns};
 use crate::gemm::Destination;
 use crate::kernel::ahead::{Ahead, Span};
 use crate::kernel::lanes::{Lanes, MAX_LANES};
+use crate::kernel::level::SimdLevel;
 use crate::kernel::lines::{Lines, LinesMut, line_mut};
 use crate::kernel::registers::{has_many_registers, is_widest};
 use crate::kernel::vector::{Aligned, Mask, Vector};
@@ -144,7 +145,12 @@ struct Shape {
 }
 
 /// Rows of a tile, but where many columns leave no registers for so many.
-pub(crate) const TILE_ROWS: usize = 4;
+const TILE_ROWS: usize = 4;
+
+/// So many rows, to whole tiles and to whole registers of numbers of so many bytes.
+pub(crate) fn filled(rows: usize, size: usize, level: SimdLevel) -> [usize; 2] {
+    [TILE_ROWS, level.registers().lanes(size)].map(|by| rows.next_multiple_of(by))
+}
 
 impl Shape {
     const fn tall(columns: usize) -> Self {

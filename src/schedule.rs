@@ -132,7 +132,10 @@ const REGISTER_BYTES: usize = MAX_LANES * size_of::<f32>();
 /// Bytes of a Θ that no longer fits the cache.
 const LARGE_THETA_BYTES: usize = 1 << 20;
 
-/// Scratch of a block where Θ is large: it is streamed once a block, so blocks are tall.
+/// Bytes of a Θ that stays in a cache that the threads share, beside its gradient and a block.
+const SHARED_THETA_BYTES: usize = 5 << 20;
+
+/// Scratch of a block where Θ is larger: it is streamed once a block, so blocks are tall.
 const TALL_BLOCK_BYTES: usize = 48 << 20;
 
 /// How the features lie in memory, as far as the cuts depend on it.
@@ -192,6 +195,7 @@ impl Plan {
     pub(crate) fn new(shape: Shape, block_bytes: Option<usize>) -> Self {
         let Shape { samples, features, classes, planes, size, storage } = shape;
         let theta = features.saturating_mul(classes);
+        let theta_bytes = theta.saturating_mul(size);
         let is_sparse = matches!(storage, Storage::Sparse { .. });
         let numbers = match storage {
             Storage::Sparse { entries } => entries,
@@ -208,7 +212,7 @@ impl Plan {
         let (mut groups, mut in_pieces) = (1, false);
         if work_with(SCORE_WORK).saturating_add(reading) >= SERIAL_WORK {
             let wanted = (shared / GROUP_WORK).clamp(2, MAX_GROUPS);
-            let is_small = theta.saturating_mul(size) <= SMALL_THETA_BYTES;
+            let is_small = theta_bytes <= SMALL_THETA_BYTES;
             // How many partial gradients are worth their cost: one costs writing and adding K·n numbers, K more with an
             // intercept. A group of m/groups samples reads n·m/groups, or multiplies each of its entries by K.
             let affordable = match storage {
@@ -235,7 +239,7 @@ impl Plan {
             }
         }
 
-        let tall = !is_sparse && classes > THIN && theta.saturating_mul(size) > LARGE_THETA_BYTES;
+        let tall = !is_sparse && classes > THIN && theta_bytes > LARGE_THETA_BYTES;
         let kept = classes.saturating_mul(planes);
         let per_row = match storage {
             _ if tall => kept.max(features / 4),
@@ -244,6 +248,7 @@ impl Plan {
         };
         let row_bytes = per_row.saturating_mul(size).max(1);
         let budget = block_bytes.unwrap_or_else(|| match storage {
+            _ if tall && theta_bytes <= SHARED_THETA_BYTES => SHARED_BLOCK_BYTES,
             _ if tall => TALL_BLOCK_BYTES,
             // Threads share each pass over a block, so one is best, where no pass but the first comes from memory.
             _ if in_pieces && row_bytes.saturating_mul(samples) <= SHARED_BLOCK_BYTES => SHARED_BLOCK_BYTES,

@@ -12,8 +12,8 @@ use crate::batch::{Data, Features, Kind, Targets};
 use crate::error::Error;
 use crate::gemm::{Destination, Product};
 use crate::kernel::{
-    ColumnSums, Curve, Layout, Multiply, NO_LABEL, Real, Residual, Scores, SimdLevel, SoftCap, Span,
-    SparseGradient, SparseScores, Target, Transform, Want,
+    ColumnSums, Curve, Layout, MatrixCopy, Multiply, NO_LABEL, Real, Residual, Scores, SimdLevel, SoftCap,
+    Span, SparseGradient, SparseScores, Target, Transform, Want,
 };
 use crate::options::Options;
 use crate::schedule::{Halves, Parallelism, Plan, Shape, Storage};
@@ -118,8 +118,15 @@ impl<'a, T: Real> Problem<'a, T> {
             _ => Storage::RowMajor,
         };
         let planes = planes(options, targets, task).count();
-        let shape =
-            Shape { samples, features: n, classes: theta.ncols(), planes, size: size_of::<T>(), storage };
+        let shape = Shape {
+            samples,
+            features: n,
+            classes: theta.ncols(),
+            planes,
+            size: size_of::<T>(),
+            storage,
+            level,
+        };
         let plan = Plan::new(shape, block_bytes);
         Self {
             features,
@@ -414,6 +421,11 @@ impl<'a, T: Real> Problem<'a, T> {
         add: &(impl Fn(R, R) -> R + Sync),
     ) -> R {
         if self.plan.in_pieces() { self.parallelism.in_pieces(work, kernel, add) } else { kernel(work) }
+    }
+
+    /// A matrix copied; in pieces, as a kernel.
+    pub(crate) fn copy(&self, from: MatRef<'_, T>, to: MatMut<'_, T>) {
+        self.run(MatrixCopy::new(from, to), &|part| T::run_copy(part, self.level), &|(), ()| ());
     }
 
     fn product(&self, product: Product<'_, T>) {

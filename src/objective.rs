@@ -5,7 +5,7 @@ use crate::batch::{Batch, Features, Targets};
 use crate::block::{Gradient, Linear, Problem, Task, check_scores};
 use crate::error::{Error, Operand};
 use crate::gemm::Destination;
-use crate::kernel::{AddUp, MatrixCopy, Real, SimdLevel};
+use crate::kernel::{AddUp, Real, SimdLevel};
 use crate::options::Options;
 use crate::schedule::{ByBlock, ByGroup, Parallelism, Partials, Run};
 use crate::workspace::{Parts, Workspace};
@@ -606,15 +606,18 @@ fn run_blocks<'a, T: Real>(
     if problem.task != Task::Hessian {
         problem.plan = problem.plan.with_partials(out.as_ref());
     }
-    let Parts { run, partials, losses } = workspace.reserve(problem)?;
-    match partials {
-        None => run_groups(&run, problem, ByGroup::of(out), by_sample, held, losses),
-        Some((partials, data)) => {
-            run_groups(&run, problem, partials.all(data), by_sample, Destination::Replace, losses);
-            sum_partials(out, held, partials, data, problem.level);
+    let (plan, parallelism) = (problem.plan, problem.parallelism);
+    plan.enter(parallelism, || {
+        let Parts { run, partials, losses } = workspace.reserve(problem)?;
+        match partials {
+            None => run_groups(&run, problem, ByGroup::of(out), by_sample, held, losses),
+            Some((partials, data)) => {
+                run_groups(&run, problem, partials.all(data), by_sample, Destination::Replace, losses);
+                sum_partials(problem, partials, data, held, out);
+            }
         }
-    }
-    Ok(total(losses))
+        Ok(total(losses))
+    })
 }
 
 /// What each group adds up, in a matrix of its own, and the loss of each block.
@@ -650,18 +653,18 @@ fn total(losses: &[f64]) -> f64 {
 
 /// The sum of the partial gradients, in their order, into a matrix or added to it.
 fn sum_partials<T: Real>(
-    out: MatMut<'_, T>,
-    held: Destination,
+    problem: &Problem<'_, T>,
     partials: Partials,
     data: &mut [T],
-    level: SimdLevel,
+    held: Destination,
+    out: MatMut<'_, T>,
 ) {
     let (sum, others) = data.split_at_mut(partials.each());
-    T::run_add_up(AddUp { sum, others }, level);
+    T::run_add_up(AddUp { sum, others }, problem.level);
     let sum = partials.first(sum);
     let sum = sum.as_ref().subcols(0, out.ncols());
     match held {
-        Destination::Replace => T::run_copy(MatrixCopy::new(sum, out), level),
+        Destination::Replace => problem.copy(sum, out),
         Destination::Add => zip!(out, sum).for_each(|unzip!(out, x)| *out += *x),
     }
 }

@@ -35,8 +35,14 @@ const IDLE_SAMPLES: usize = 12;
 /// ... and lanes along the classes not, if there are so many for each sample.
 const CLASSES_OF_SAMPLE: usize = 4;
 
-/// Classes up to which lanes run across samples though features are so few that lanes along the classes waste nothing.
+/// Classes up to which lanes run across samples though features are so few that lanes along them would be idle too often, ...
 const SOME_CLASSES: usize = 256;
+
+/// ... and where features fill registers.
+const FEWER_CLASSES: usize = 192;
+
+/// Bytes that a few samples have of a feature, so that copies of a Θ whose columns are two registers are worth their cost.
+const SHARING_BYTES: usize = 16;
 
 /// Samples that fill registers of 32 bytes. With many features lanes run across them, since the products are faster so.
 const FULL_SAMPLES: usize = 8;
@@ -170,12 +176,28 @@ pub(crate) struct Shape {
     /// Bytes of a number.
     pub(crate) size: usize,
     pub(crate) storage: Storage,
+    pub(crate) level: SimdLevel,
 }
 
 impl Shape {
     /// Whether the features are so few that those of a class fill no large register.
-    fn is_short(&self) -> bool {
+    fn fills_none(&self) -> bool {
         self.features.saturating_mul(self.size) < REGISTER_BYTES
+    }
+
+    /// Whether those of a class leave a quarter of the widest registers empty, and tiles would not.
+    fn wastes_a_quarter(&self) -> bool {
+        let [in_tiles, in_registers] = filled(self.features, self.size, self.level);
+        4 * in_tiles <= 3 * in_registers && self.level.registers().are_widest()
+    }
+
+    /// Whether lanes along the features of a class would be idle too often, and lanes along the classes would not. Where
+    /// features fill registers, only enough samples are worth copies of Θ and gradient, the more the longer these take.
+    fn is_short(&self, in_pieces: bool) -> bool {
+        let Self { samples, features, classes, size, .. } = *self;
+        let is_quick = features.saturating_mul(size) <= 2 * REGISTER_BYTES && !in_pieces;
+        let are_enough = samples >= MANY_SAMPLES || is_quick && samples.saturating_mul(size) >= SHARING_BYTES;
+        classes >= OUTER_ROWS && (self.fills_none() || are_enough && self.wastes_a_quarter())
     }
 }
 
@@ -188,12 +210,13 @@ pub(crate) struct Plan {
     groups: usize,
     layout: Layout,
     in_pieces: bool,
+    is_short: bool,
     partials: bool,
 }
 
 impl Plan {
     pub(crate) fn new(shape: Shape, block_bytes: Option<usize>) -> Self {
-        let Shape { samples, features, classes, planes, size, storage } = shape;
+        let Shape { samples, features, classes, planes, size, storage, .. } = shape;
         let theta = features.saturating_mul(classes);
         let theta_bytes = theta.saturating_mul(size);
         let is_sparse = matches!(storage, Storage::Sparse { .. });
@@ -274,12 +297,14 @@ impl Plan {
         let rows = (registers.div_ceil(blocks.max(1)) * MAX_LANES).min(samples).max(1);
         let full = samples == FULL_SAMPLES && features >= MANY_FEATURES;
         let few = samples <= IDLE_SAMPLES && classes >= CLASSES_OF_SAMPLE * samples && !full;
-        let short = shape.is_short() && classes > SOME_CLASSES && !in_pieces;
+        let is_short = shape.is_short(in_pieces);
+        let some = if shape.fills_none() { SOME_CLASSES } else { FEWER_CLASSES };
+        let short = is_short && classes > some;
         let many = !is_sparse && (full || rows >= MANY_SAMPLES) && classes < MOST_CLASS_MAJOR;
         let class_major = samples > 1 && !few && !short && (classes <= FEW_CLASSES || many);
         let layout = if class_major { Layout::ClassMajor } else { Layout::SampleMajor };
         let groups = groups.min(blocks).max(1);
-        Self { shape, rows, blocks, groups, layout, in_pieces, partials: false }
+        Self { shape, rows, blocks, groups, layout, in_pieces, is_short, partials: false }
     }
 
     /// Whether there is anything for a second thread to do.
@@ -290,6 +315,11 @@ impl Plan {
     /// Whether the products of a block are to be split.
     pub(crate) fn in_pieces(&self) -> bool {
         self.in_pieces
+    }
+
+    /// Runs `f`; where it has products to be split, as one of the threads that do it, so that not each has to call them.
+    pub(crate) fn enter<A: Send>(&self, parallelism: Parallelism, f: impl FnOnce() -> A + Send) -> A {
+        if self.in_pieces { parallelism.enter(f) } else { f() }
     }
 
     /// With one group, its products split if there is enough to do: for a result too large to have several.
@@ -311,18 +341,14 @@ impl Plan {
 
     /// Whether the products of row-major features read a copy of them by columns, so that lanes run along the samples: the few
     /// features of one fill no registers. Where some are filled, the more classes share the cost of the copy the better.
-    pub(crate) fn turns_features(&self, level: SimdLevel) -> bool {
-        let Shape { samples, features, classes, size, .. } = self.shape;
-        let waste_a_quarter = || {
-            let [in_tiles, in_registers] = filled(features, size, level);
-            4 * in_tiles <= 3 * in_registers
-        };
+    pub(crate) fn turns_features(&self) -> bool {
+        let Shape { samples, features, classes, level, .. } = self.shape;
         let is_worth_it = match features {
             ..MAX_LANES => classes <= THIN || features.saturating_mul(classes) <= SMALL_THETA,
             FEW_FEATURES.. => false,
             _ if !level.registers().are_widest() => (SHARING_CLASSES..=THIN).contains(&classes),
             _ if classes > THIN && self.rows < DEEP => false,
-            _ => (WIDEST_SHARING_CLASSES..=FEW_CLASSES).contains(&classes) && waste_a_quarter(),
+            _ => (WIDEST_SHARING_CLASSES..=FEW_CLASSES).contains(&classes) && self.shape.wastes_a_quarter(),
         };
         is_worth_it && samples >= MAX_LANES && self.layout == Layout::ClassMajor
     }
@@ -389,11 +415,10 @@ impl Plan {
     /// How the products like Θ and the gradient to lie; nothing if either way will do, or copies would cost too much.
     fn best_order(&self) -> Option<MatrixOrder> {
         let Shape { samples, classes, .. } = self.shape;
-        // Of samples that lie one after the other lanes run along the rows of both, if these are long enough.
-        let run_along_rows = self.layout == Layout::SampleMajor && classes >= OUTER_ROWS;
-        match run_along_rows {
-            true if self.shape.is_short() && !self.in_pieces => Some(MatrixOrder::RowMajor),
-            true if samples <= FEW_SAMPLES => None,
+        match self.layout {
+            // Of samples that lie one after the other, lanes run along the rows of both, if these are long enough.
+            Layout::SampleMajor if self.is_short => Some(MatrixOrder::RowMajor),
+            Layout::SampleMajor if classes >= OUTER_ROWS && samples <= FEW_SAMPLES => None,
             _ => (classes <= FEW_CLASSES).then_some(MatrixOrder::ColumnMajor),
         }
     }

@@ -2,8 +2,8 @@
 
 use crate::Error;
 use crate::block::{Linear, Problem};
-use crate::kernel::{MAX_LANES, MatrixCopy, PER_SAMPLE, PerSample, Real, SimdLevel};
-use crate::schedule::{MatrixOrder, Partials, Plan, Run};
+use crate::kernel::{MAX_LANES, PER_SAMPLE, PerSample, Real};
+use crate::schedule::{MatrixOrder, Partials, Run};
 use faer::reborrow::IntoConst;
 use faer::{MatMut, MatRef};
 use std::sync::{Mutex, PoisonError};
@@ -59,7 +59,7 @@ impl<T: Real> Workspace<T> {
     /// # Errors
     /// [`Error::OutOfMemory`].
     pub(crate) fn reserve<'a>(&'a mut self, problem: &mut Problem<'a, T>) -> Result<Parts<'a, T>, Error> {
-        let (plan, parallelism, level) = (problem.plan, problem.parallelism, problem.level);
+        let (plan, parallelism) = (problem.plan, problem.parallelism);
         let slots = if plan.in_pieces() { 1 } else { parallelism.threads() };
         if self.slots.len() < slots {
             let more = slots - self.slots.len();
@@ -76,9 +76,9 @@ impl<T: Real> Workspace<T> {
             None => None,
             Some(partials) => Some((partials, aligned(&mut self.partials, partials.len())?)),
         };
-        put_in_order(&plan, level, &mut self.theta, &mut problem.theta)?;
-        if let Some(direction) = &mut problem.direction {
-            put_in_order(&plan, level, &mut self.direction, direction)?;
+        problem.theta = put_in_order(problem, problem.theta, &mut self.theta)?;
+        if let Some(direction) = problem.direction {
+            problem.direction = Some(put_in_order(problem, direction, &mut self.direction)?);
         }
         Ok(Parts {
             run: Run { plan, parallelism, slots: &self.slots[..slots] },
@@ -88,14 +88,13 @@ impl<T: Real> Workspace<T> {
     }
 }
 
-/// Brings a linear map into the order that the products like best, if it is not: it becomes a copy.
+/// A linear map in the order that the products like best: a copy, if it is not in that order.
 fn put_in_order<'a, T: Real>(
-    plan: &Plan,
-    level: SimdLevel,
+    problem: &Problem<'_, T>,
+    map: Linear<'a, T>,
     copy: &'a mut Vec<T>,
-    map: &mut Linear<'a, T>,
-) -> Result<(), Error> {
-    let matrix = map.matrix;
+) -> Result<Linear<'a, T>, Error> {
+    let (plan, matrix) = (&problem.plan, map.matrix);
     let (rows, cols) = matrix.shape();
     if plan.is_sparse() {
         let stride = plan.padded_classes();
@@ -108,7 +107,7 @@ fn put_in_order<'a, T: Real>(
                 row[cols..].fill(T::ZERO);
             }
             let to = MatMut::from_column_major_slice_with_stride_mut(to, cols, from.nrows(), stride);
-            T::run_copy(MatrixCopy::new(from, to.transpose_mut()), level);
+            problem.copy(from, to.transpose_mut());
         };
         // A few at a time, so that they stay in a cache between the two steps.
         for first in (0..rows).step_by(ROWS_TOGETHER) {
@@ -117,17 +116,16 @@ fn put_in_order<'a, T: Real>(
         if let Some(intercept) = map.intercept {
             copy(rows, intercept);
         }
-        map.rows = data;
-    } else if let Some(order) = plan.copies(matrix) {
-        let data = aligned(copy, rows.saturating_mul(cols))?;
-        let mut to = match order {
-            MatrixOrder::ColumnMajor => MatMut::from_column_major_slice_mut(data, rows, cols),
-            MatrixOrder::RowMajor => MatMut::from_row_major_slice_mut(data, rows, cols),
-        };
-        T::run_copy(MatrixCopy::new(matrix, to.as_mut()), level);
-        map.matrix = to.into_const();
+        return Ok(Linear { rows: data, ..map });
     }
-    Ok(())
+    let Some(order) = plan.copies(matrix) else { return Ok(map) };
+    let data = aligned(copy, rows.saturating_mul(cols))?;
+    let mut to = match order {
+        MatrixOrder::ColumnMajor => MatMut::from_column_major_slice_mut(data, rows, cols),
+        MatrixOrder::RowMajor => MatMut::from_row_major_slice_mut(data, rows, cols),
+    };
+    problem.copy(matrix, to.as_mut());
+    Ok(Linear { matrix: to.into_const(), ..map })
 }
 
 /// Rows of a linear map that are copied at a time.

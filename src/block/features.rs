@@ -2,7 +2,7 @@
 
 use super::Problem;
 use crate::batch::Data;
-use crate::kernel::{MAX_LANES, MatrixCopy, Real, Span, Sparse};
+use crate::kernel::{MAX_LANES, Real, Span, Sparse};
 use crate::schedule::column_stride;
 use core::ops::Range;
 use faer::{MatMut, MatRef};
@@ -113,7 +113,7 @@ impl<'a, T: Real> Problem<'a, T> {
     fn order(&self) -> Order {
         match self.features.data() {
             Data::Dense(x) if x.row_stride() == 1 => Order::Stored,
-            Data::Dense(_) if self.plan.turns_features(self.level) => Order::ByFeature,
+            Data::Dense(_) if self.plan.turns_features() => Order::ByFeature,
             Data::Dense(x) if x.col_stride() == 1 => Order::Stored,
             Data::Dense(_) => Order::BySample,
             #[cfg(feature = "half")]
@@ -202,7 +202,7 @@ impl<'a, T: Real> Problem<'a, T> {
         let stride = column_stride(rows);
         let (copy, room) = room.split_at_mut(stride * columns);
         let to = MatMut::from_column_major_slice_with_stride_mut(&mut *copy, rows, columns, stride);
-        T::run_copy(MatrixCopy::new(x, to), self.level);
+        self.copy(x, to);
         (MatRef::from_column_major_slice_with_stride(copy, rows, columns, stride), room)
     }
 }

@@ -3,7 +3,7 @@
 use super::{Problem, Task, check_scores};
 use crate::batch::{Kind, Targets};
 use crate::error::{Error, Operand};
-use crate::kernel::{Layout, MAX_LANES, MatrixCopy, PerSample, Real, Scores, SimdLevel, Span, Want};
+use crate::kernel::{Layout, MAX_LANES, PerSample, Real, Scores, SimdLevel, Span, Want};
 use crate::options::Options;
 use crate::schedule::{MOST_CLASS_MAJOR, Parallelism};
 use crate::workspace::{BlockData, BlockScratch, Sizes};
@@ -50,10 +50,10 @@ pub(crate) fn residual_of_scores<T: Real>(
         scratch.reserve(problem.sizes())?;
         problem.for_blocks(count, &mut scratch, |samples, block| {
             let part = copied.as_mut().subrows_mut(samples.start - count, samples.len());
-            T::run_copy(MatrixCopy::new(part.as_ref(), problem.matrix(block.scores, samples.len())), level);
+            problem.copy(part.as_ref(), problem.matrix(block.scores, samples.len()));
             total += problem.softmax(block, Want::Residual, None, Span::NOTHING);
             let residual = problem.matrix(block.scores, samples.len()).into_const();
-            T::run_copy(MatrixCopy::new(residual, part), level);
+            problem.copy(residual, part);
         });
     }
     Ok(total)
@@ -112,7 +112,7 @@ pub(crate) fn losses_of_scores<T: Real>(
     let mut total = 0.0;
     problem.for_blocks(0, &mut scratch, |samples, block| {
         let part = scores.subrows(samples.start, samples.len());
-        T::run_copy(MatrixCopy::new(part, problem.matrix(block.scores, samples.len())), level);
+        problem.copy(part, problem.matrix(block.scores, samples.len()));
         total += problem.softmax(block, Want::Loss, Some(&mut losses[samples.clone()]), Span::NOTHING);
         let PerSample { top, tail, .. } = &block.per_sample;
         for (out, (&top, &tail)) in log_sum_exp[samples].iter_mut().zip(top.iter().zip(&**tail)) {

@@ -2,7 +2,7 @@
 
 use super::Problem;
 use super::features::Pass;
-use crate::kernel::{LargestClass, MatrixCopy, Real, Want};
+use crate::kernel::{LargestClass, Real, Want};
 use crate::workspace::BlockScratch;
 use core::ops::Range;
 use faer::MatMut;
@@ -22,7 +22,7 @@ impl<T: Real> Problem<'_, T> {
         self.scores(x, &mut block, room);
         self.softmax(&mut block, Want::Probabilities, None, x.for_softmax());
         let probabilities = self.matrix(block.scores, samples.len()).into_const();
-        T::run_copy(MatrixCopy::new(probabilities, out), self.level);
+        self.copy(probabilities, out);
     }
 
     /// The class of the largest score of some samples, the lowest of several; NaN is never the largest.

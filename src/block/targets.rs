@@ -2,7 +2,7 @@
 
 use super::Problem;
 use crate::batch::Kind;
-use crate::kernel::{MatrixCopy, NO_LABEL, Real};
+use crate::kernel::{NO_LABEL, Real};
 use crate::workspace::BlockData;
 use core::ops::Range;
 use faer::{unzip, zip};
@@ -64,7 +64,7 @@ impl<T: Real> Problem<'_, T> {
         match self.targets.map(|targets| targets.kind()) {
             Some(Kind::Soft(targets)) => {
                 let targets = targets.subrows(samples.start, samples.len());
-                T::run_copy(MatrixCopy::new(targets, out.as_mut()), self.level);
+                self.copy(targets, out.as_mut());
                 if !self.options.changes_targets() {
                     return;
                 }

@@ -607,17 +607,27 @@ fn run_blocks<'a, T: Real>(
         problem.plan = problem.plan.with_partials(out.as_ref());
     }
     let (plan, parallelism) = (problem.plan, problem.parallelism);
-    plan.enter(parallelism, || {
-        let Parts { run, partials, losses } = workspace.reserve(problem)?;
-        match partials {
-            None => run_groups(&run, problem, ByGroup::of(out), by_sample, held, losses),
-            Some((partials, data)) => {
-                run_groups(&run, problem, partials.all(data), by_sample, Destination::Replace, losses);
-                sum_partials(problem, partials, data, held, out);
-            }
+    plan.enter(parallelism, || run_plan(problem, out, by_sample, held, workspace))
+}
+
+/// The same, from within the pool if its products are split. A function of its own, so that there is one of it for both ways there.
+#[inline(never)]
+fn run_plan<'a, T: Real>(
+    problem: &mut Problem<'a, T>,
+    out: MatMut<'_, T>,
+    by_sample: Option<MatMut<'_, T>>,
+    held: Destination,
+    workspace: &'a mut Workspace<T>,
+) -> Result<f64, Error> {
+    let Parts { run, partials, losses } = workspace.reserve(problem)?;
+    match partials {
+        None => run_groups(&run, problem, ByGroup::of(out), by_sample, held, losses),
+        Some((partials, data)) => {
+            run_groups(&run, problem, partials.all(data), by_sample, Destination::Replace, losses);
+            sum_partials(problem, partials, data, held, out);
         }
-        Ok(total(losses))
-    })
+    }
+    Ok(total(losses))
 }
 
 /// What each group adds up, in a matrix of its own, and the loss of each block.

@@ -18,7 +18,9 @@ pub use parallelism::Parallelism;
 pub(crate) use partials::{ByGroup, Partials};
 pub(crate) use run::{ByBlock, Run};
 
-use crate::kernel::{DEEP, FEW_SAMPLES, Layout, MAX_LANES, OUTER_ROWS, PAGE, SimdLevel, THIN, filled};
+use crate::kernel::{
+    DEEP, FEW_SAMPLES, HALF_REGISTER, Layout, MAX_LANES, OUTER_ROWS, PAGE, SimdLevel, THIN, filled,
+};
 use core::ops::Range;
 use faer::MatRef;
 
@@ -41,8 +43,8 @@ const SOME_CLASSES: usize = 256;
 /// ... and where features fill registers.
 const FEWER_CLASSES: usize = 192;
 
-/// Bytes that a few samples have of a feature, so that copies of a Θ whose columns are two registers are worth their cost.
-const SHARING_BYTES: usize = 16;
+/// Samples from which on copies of a Θ whose columns are two registers are worth their cost.
+const SHARING_SAMPLES: usize = 4;
 
 /// Samples that fill registers of 32 bytes. With many features lanes run across them, since the products are faster so.
 const FULL_SAMPLES: usize = 8;
@@ -133,7 +135,8 @@ const WIDEST_SHARING_CLASSES: usize = 12;
 const SMALL_THETA: usize = 1 << 10;
 
 /// Bytes of the largest register.
-const REGISTER_BYTES: usize = MAX_LANES * size_of::<f32>();
+const REGISTER_BYTES: usize = 2 * HALF_REGISTER;
+const TWO_REGISTERS: usize = 2 * REGISTER_BYTES;
 
 /// Bytes of a Θ that no longer fits the cache.
 const LARGE_THETA_BYTES: usize = 1 << 20;
@@ -191,13 +194,22 @@ impl Shape {
         4 * in_tiles <= 3 * in_registers && self.level.registers().are_widest()
     }
 
-    /// Whether lanes along the features of a class would be idle too often, and lanes along the classes would not. Where
-    /// features fill registers, only enough samples are worth copies of Θ and gradient, the more the longer these take.
+    /// Whether lanes along the features of a class would be idle too often, and lanes along the classes would not, and
+    /// there are samples enough to be worth copies of Θ and gradient: the more, the more registers the features fill.
     fn is_short(&self, in_pieces: bool) -> bool {
-        let Self { samples, features, classes, size, .. } = *self;
-        let is_quick = features.saturating_mul(size) <= 2 * REGISTER_BYTES && !in_pieces;
-        let are_enough = samples >= MANY_SAMPLES || is_quick && samples.saturating_mul(size) >= SHARING_BYTES;
-        classes >= OUTER_ROWS && (self.fills_none() || are_enough && self.wastes_a_quarter())
+        let Self { samples, features, classes, size, storage, .. } = *self;
+        let bytes = features.saturating_mul(size);
+        // So few that the columns of Θ are used as they are, two of them or one in a register.
+        let few = || if self.level.registers().are_widest() { FEW_SAMPLES } else { FEW_SAMPLES / 2 };
+        let is_worth_it = || match bytes {
+            ..HALF_REGISTER => true,
+            HALF_REGISTER..REGISTER_BYTES => samples > few() || storage != Storage::RowMajor,
+            REGISTER_BYTES..=TWO_REGISTERS if !in_pieces => {
+                samples >= SHARING_SAMPLES && self.wastes_a_quarter()
+            }
+            _ => samples >= MANY_SAMPLES && self.wastes_a_quarter(),
+        };
+        classes >= OUTER_ROWS && is_worth_it()
     }
 }
 

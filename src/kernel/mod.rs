@@ -39,7 +39,7 @@ pub(crate) use reduce::{AddUp, ColumnSums};
 pub(crate) use residual::{NO_LABEL, PER_SAMPLE, PerSample, Residual, Target, Want};
 pub(crate) use scores::{Layout, Scores};
 pub(crate) use sparse::{Sparse, SparseGradient, SparseScores};
-pub(crate) use thin::{DEEP, FEW_SAMPLES, OUTER_ROWS, THIN, Thin, filled};
+pub(crate) use thin::{DEEP, FEW_SAMPLES, HALF_REGISTER, OUTER_ROWS, THIN, Thin, filled};
 pub(crate) use transform::{Multiply, SoftCap, Transform};
 pub(crate) use wide::Wide;
 #[cfg(feature = "half")]

@@ -23,6 +23,7 @@ mod outer;
 mod turned;
 
 pub(super) use dot::Dot;
+use dot::SHARING_ROWS;
 pub(crate) use dot::filled;
 pub(super) use multiples::Multiples;
 pub(super) use outer::Outer;
@@ -52,6 +53,9 @@ pub(crate) const DEEP: usize = 160;
 
 /// Rows from which on lines are long enough for an outer product of few.
 const LONG: usize = 128;
+
+/// Bytes of half of the largest register.
+pub(crate) const HALF_REGISTER: usize = MAX_LANES * size_of::<f32>() / 2;
 
 /// Samples so few that a general product spends its time on bringing Θ into an order of its own, and the gradient out of it.
 pub(crate) const FEW_SAMPLES: usize = 8;
@@ -105,7 +109,9 @@ impl<'a, T: Lanes> Thin<'a, T> {
             in_tiles < in_registers
         };
         let is_flat = rows * size_of::<T>() <= FLAT_BYTES;
-        let may_be_dot = is_contiguous && rows > 0 && depth >= MAX_LANES;
+        // Two short lines share a register.
+        let is_half = by_rows && rows >= SHARING_ROWS && depth * size_of::<T>() >= HALF_REGISTER;
+        let may_be_dot = is_contiguous && rows > 0 && (depth >= MAX_LANES || is_half);
         let is_short = || has_few(rows) && depth >= DEEP && wastes_less();
         let is_dot = |a| may_be_dot && (is_thin || is_flat || is_short() || has_many(rows) && dot::follow(a));
         let fills_one = rows >= MAX_LANES && b.ncols() >= OUTER_COLUMNS && registers().are_widest();

@@ -185,7 +185,7 @@ impl Shape {
 const PAIRED: usize = 7;
 
 /// Rows from which on it pays to share registers: for fewer, to bring columns together takes longer than it saves.
-const SHARING_ROWS: usize = 16;
+pub(super) const SHARING_ROWS: usize = 16;
 
 /// Halves of registers that a short row fills, at most.
 const SHORT: usize = 32;

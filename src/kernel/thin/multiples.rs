@@ -31,7 +31,15 @@ impl<T: Lanes> WithSimd for &mut Multiples<'_, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        if self.a.ncols() == 1 && self.dst.nrows() >= Vector::<T, S>::COUNT {
+        match self.dst.nrows() {
+            rows if rows >= Vector::<T, S>::COUNT => {}
+            8.. => return short_lines::<T, S, 8>(simd, self),
+            4.. => return short_lines::<T, S, 4>(simd, self),
+            2.. => return short_lines::<T, S, 2>(simd, self),
+            1 => return short_lines::<T, S, 1>(simd, self),
+            0 => return,
+        }
+        if self.a.ncols() == 1 {
             return one_line(simd, self);
         }
         let &mut Multiples { ref mut dst, held, a, b, next } = self;
@@ -57,6 +65,40 @@ impl<T: Lanes> WithSimd for &mut Multiples<'_, T> {
             }
         }
     }
+}
+
+/// Of lines shorter than a register, column by column. Of each, its first numbers and its last ones lie side by side in a register,
+/// HALF each, so that no lane has to be masked; those that it has twice are computed twice.
+#[inline(always)]
+fn short_lines<T: Lanes, S: Simd, const HALF: usize>(simd: S, product: &mut Multiples<'_, T>) {
+    let &mut Multiples { ref mut dst, held, a, b, .. } = product;
+    let zero = Vector::<T, S>::splat(simd, T::ZERO);
+    let mut x = [zero; FEW_SAMPLES];
+    for (x, line) in x.iter_mut().zip(a.col_iter()) {
+        *x = Vector::join(simd, halves::<T, HALF>(line.as_slice()), 0);
+    }
+    let x = &x[..a.ncols().min(FEW_SAMPLES)];
+    for (out, y) in dst.as_mut().col_iter_mut().zip(b.col_iter()) {
+        let out = out.as_slice_mut();
+        let mut sum = match held {
+            Destination::Add => Vector::join(simd, halves::<T, HALF>(out), 0),
+            Destination::Replace => zero,
+        };
+        for (x, &y) in x.iter().zip(y.iter()) {
+            sum = x.mul_add(Vector::splat(simd, y), sum);
+        }
+        let last = out.len() - HALF;
+        for (part, start) in [0, last].into_iter().enumerate() {
+            out[start..start + HALF].copy_from_slice(&sum.lanes()[part * HALF..(part + 1) * HALF]);
+        }
+    }
+}
+
+/// The first and the last so many numbers of a line.
+#[inline(always)]
+fn halves<T, const HALF: usize>(line: &[T]) -> [&[[T; HALF]]; 2] {
+    let last = line.len() - HALF;
+    [line[..HALF].as_chunks().0, line[last..].as_chunks().0]
 }
 
 /// Of one line, no shorter than a register. By single registers the columns take turns still sooner, and little is prepared.
@@ -171,7 +213,7 @@ fn columns_of<T: Lanes, S: Simd, const COUNT: usize>(
                     tile::<T, S, 1, COUNT>(simd, &mut out, held, lines, y, at, None);
                     at += lanes;
                 }
-                if at < rows && rows >= lanes {
+                if at < rows {
                     // What the last register has in common with the one before is done: to be replaced by the same, but
                     // not added again.
                     let last = rows - lanes;
@@ -180,18 +222,6 @@ fn columns_of<T: Lanes, S: Simd, const COUNT: usize>(
                         || Vector::lanes_from(simd, at - last),
                     );
                     tile::<T, S, 1, COUNT>(simd, &mut out, held, lines, y, last, fresh);
-                } else if at < rows {
-                    for (c, out) in out.iter_mut().enumerate() {
-                        let mut sum = match held {
-                            Destination::Add => Vector::load_or(simd, out, T::ZERO),
-                            Destination::Replace => zero,
-                        };
-                        for (line, y) in lines.col_iter().zip(&*y) {
-                            let x = Vector::load_or(simd, line.as_slice(), T::ZERO);
-                            sum = x.mul_add(Vector::of(simd, [y[c]]), sum);
-                        }
-                        sum.store_partial(out);
-                    }
                 }
             }
         },

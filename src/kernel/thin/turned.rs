@@ -30,7 +30,15 @@ pub(super) fn turned_rows<T: Lanes, S: Simd>(product: &Dot<'_, T>) -> usize {
     let (rows, lanes) = (product.dst.nrows(), Vector::<T, S>::COUNT);
     let is_short = product.a.nrows() <= LONGEST && !product.is_streamed;
     let (whole, rest) = (rows - rows % lanes, rows % lanes);
-    if is_short && product.b.ncols() >= FEWEST && whole >= 8 * rest { whole } else { 0 }
+    if is_short
+        && product.b.ncols() >= FEWEST
+        && whole >= 8 * rest
+        && (rest == 0 || product.a.nrows() >= lanes)
+    {
+        whole
+    } else {
+        0
+    }
 }
 
 /// A product of whole groups, in tiles of one by up to [`MOST`] columns.

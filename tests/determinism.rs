@@ -20,7 +20,7 @@ for_each_float!(
 );
 
 /// One shape for each way to cut up an evaluation.
-const SHAPES: [(&str, (usize, usize, usize)); 13] = [
+const SHAPES: [(&str, (usize, usize, usize)); 14] = [
     ("nothing to share", (50, 4, 3)),
     ("one partial gradient, many blocks", (3000, 3, 2)),
     ("two partial gradients, little to multiply", (9000, 3, 2)),
@@ -33,6 +33,7 @@ const SHAPES: [(&str, (usize, usize, usize)); 13] = [
     ("pieces of products, lanes across samples", (191, 131, 101)),
     ("pieces of products, lanes across classes", (50, 65, 333)),
     ("pieces of products and of the softmax", (130, 33, 1201)),
+    ("pieces of copies", (100, 9, 4001)),
     ("pieces of wide products", (263, 1100, 391)),
 ];
 

@@ -194,6 +194,9 @@ fn narrow_products<T: Float>() {
         (130, 30, 20),
         (25, 180, 40),
         (9, 161, 33),
+        // Features that waste registers, of many classes: the second in pieces.
+        (66, 35, 200),
+        (70, 20, 1700),
     ];
     for shape in shapes {
         every_layout_and_level::<T>(shape, &[None]);
@@ -207,6 +210,12 @@ fn few_samples<T: Float>() {
         (1, 131, 10),
         (1, 300, 129),
         (1, 7, 50),
+        (1, 13, 70),
+        (2, 9, 40),
+        (3, 5, 33),
+        (5, 9, 136),
+        (8, 15, 330),
+        (6, 17, 60),
         (2, 131, 300),
         (3, 128, 129),
         (4, 127, 129),
@@ -224,7 +233,7 @@ fn few_samples<T: Float>() {
         every_layout_and_level::<T>(shape, &[None]);
     }
     // The last block alone has few, and its gradient is added; there are fewer features than lanes, or some more.
-    for shape in [(20, 3, 40), (17, 2, 140), (19, 5, 135), (24, 19, 130)] {
+    for shape in [(20, 3, 40), (17, 2, 140), (19, 5, 135), (24, 19, 130), (19, 13, 20), (22, 6, 9)] {
         every_layout_and_level::<T>(shape, &[Some(1)]);
     }
 }

@@ -233,14 +233,14 @@ fn few_samples<T: Float>() {
         every_layout_and_level::<T>(shape, &[None]);
     }
     // The last block alone has few, and its gradient is added; there are fewer features than lanes, or some more.
-    for shape in [(20, 3, 40), (17, 2, 140), (19, 5, 135), (24, 19, 130), (19, 13, 20), (22, 6, 9)] {
+    for shape in [(20, 3, 40), (17, 2, 140), (19, 5, 135), (24, 19, 130)] {
         every_layout_and_level::<T>(shape, &[Some(1)]);
     }
 }
 
 /// Samples of weight 0 whose features are no numbers: products of the single samples between them are added up.
 fn single_samples_between_poisoned_ones<T: Float>() {
-    for (n, k) in [(37, 5), (150, 140)] {
+    for (n, k) in [(37, 5), (13, 20), (6, 9), (150, 140)] {
         let mut problem = Problem::<T>::random(5, n, k);
         problem.weights = [1.5, 0.0, 2.0, 0.0, 0.25].map(T::of).to_vec();
         let expected = Expected::of(&problem, true);

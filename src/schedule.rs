@@ -65,6 +65,10 @@ const SCORE_WORK: usize = 40;
 /// What a number of X takes, which is read for each of the products.
 const NUMBER_WORK: usize = 2;
 
+/// What a number of Θ takes, and one of the gradient, for whether there are pieces: a few samples hardly do more than read the one
+/// and write the other.
+const THETA_WORK: usize = 4;
+
 /// Multiply-adds of `f32`, and what is worth as many, below which groups cost more than they bring: some 40 µs of one core.
 const SERIAL_WORK: usize = 11 << 17;
 
@@ -243,6 +247,7 @@ impl Plan {
             classes.saturating_mul(each).saturating_mul(both)
         };
         let shared = work_with(SHARED_SCORE_WORK);
+        let passing = theta.saturating_mul(THETA_WORK).saturating_mul(both);
         let reading = numbers.saturating_mul(NUMBER_WORK).saturating_mul(both);
         let (mut groups, mut in_pieces) = (1, false);
         if work_with(SCORE_WORK).saturating_add(reading) >= SERIAL_WORK {
@@ -270,7 +275,7 @@ impl Plan {
                 // A power of two, so that a few threads have equally many.
                 groups = 1 << wanted.min(affordable).max(1).ilog2();
             } else {
-                in_pieces = shared >= PIECES_WORK;
+                in_pieces = shared.saturating_add(passing) >= PIECES_WORK;
             }
         }
 

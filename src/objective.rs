@@ -147,7 +147,8 @@ impl Objective {
 
     /// Bytes for a block of samples that a thread works on, to the nearest 16 samples: their scores and, where Θ is small,
     /// their part of X. The default is 192 KiB, 1 MiB if X is column-major, enough for 64 samples where K > 32, and 8 MiB
-    /// where also Θ is larger than 1 MiB, or 48 from 5 MiB on; for few samples, whose products threads share, up to 8 MiB, if that is enough for all.
+    /// where also Θ is larger than 1 MiB, or 48 above 5 MiB; for few samples, whose products threads share, up to 8 MiB, if
+    /// that is enough for all.
     ///
     /// A block has at least 16 samples and at most 1024, or 2048 where Θ is larger than 1 MiB. The size changes the order
     /// of the sums, and so the last bits of the result.
@@ -610,7 +611,8 @@ fn run_blocks<'a, T: Real>(
     plan.enter(parallelism, || run_plan(problem, out, by_sample, held, workspace))
 }
 
-/// The same, from within the pool if its products are split. A function of its own, so that there is one of it for both ways there.
+/// The same, from within the pool if products are split. A function of its own, so that there is one of it for both
+/// ways there.
 #[inline(never)]
 fn run_plan<'a, T: Real>(
     problem: &mut Problem<'a, T>,

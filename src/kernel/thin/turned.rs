@@ -24,21 +24,14 @@ const MOST: usize = 16;
 const PARTS: usize = 4;
 
 /// How many rows of the result are to be computed so, at the widest level: the first ones, by whole groups of as many as a
-/// register has lanes. None if more are left over than are worth a second kernel.
+/// register has lanes. None if more are left over than are worth a second kernel, or fewer than it shares registers for.
 #[inline(always)]
 pub(super) fn turned_rows<T: Lanes, S: Simd>(product: &Dot<'_, T>) -> usize {
     let (rows, lanes) = (product.dst.nrows(), Vector::<T, S>::COUNT);
     let is_short = product.a.nrows() <= LONGEST && !product.is_streamed;
     let (whole, rest) = (rows - rows % lanes, rows % lanes);
-    if is_short
-        && product.b.ncols() >= FEWEST
-        && whole >= 8 * rest
-        && (rest == 0 || product.a.nrows() >= lanes)
-    {
-        whole
-    } else {
-        0
-    }
+    let leaves_little = rest == 0 || whole >= 8 * rest && product.a.nrows() >= lanes;
+    if is_short && product.b.ncols() >= FEWEST && leaves_little { whole } else { 0 }
 }
 
 /// A product of whole groups, in tiles of one by up to [`MOST`] columns.

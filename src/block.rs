@@ -139,8 +139,7 @@ impl<'a, T: Real> Problem<'a, T> {
             task,
             level,
             plan,
-            // A problem too small to gain from threads stays on the caller's.
-            parallelism: if plan.is_parallel() { parallelism } else { Parallelism::Serial },
+            parallelism: plan.parallelism(parallelism),
         }
     }
 

@@ -604,23 +604,13 @@ fn run_blocks<'a, T: Real>(
     held: Destination,
     workspace: &'a mut Workspace<T>,
 ) -> Result<f64, Error> {
-    if problem.task != Task::Hessian {
-        problem.plan = problem.plan.with_partials(out.as_ref());
-    }
     let (plan, parallelism) = (problem.plan, problem.parallelism);
-    plan.enter(parallelism, || run_plan(problem, out, by_sample, held, workspace))
-}
-
-/// The same, from within the pool if products are split. A function of its own, so that there is one of it for both
-/// ways there.
-#[inline(never)]
-fn run_plan<'a, T: Real>(
-    problem: &mut Problem<'a, T>,
-    out: MatMut<'_, T>,
-    by_sample: Option<MatMut<'_, T>>,
-    held: Destination,
-    workspace: &'a mut Workspace<T>,
-) -> Result<f64, Error> {
+    if plan.has_to_enter(parallelism) {
+        return parallelism.enter(|| run_blocks(problem, out, by_sample, held, workspace));
+    }
+    if problem.task != Task::Hessian {
+        problem.plan = plan.with_partials(out.as_ref());
+    }
     let Parts { run, partials, losses } = workspace.reserve(problem)?;
     match partials {
         None => run_groups(&run, problem, ByGroup::of(out), by_sample, held, losses),

@@ -75,6 +75,9 @@ const SERIAL_WORK: usize = 11 << 17;
 /// Multiply-adds of `f32` below which pieces do: threads wait for each other after every product.
 const PIECES_WORK: usize = 3 * GROUP_WORK;
 
+/// The same where the caller is no thread of the pool: until it has entered, and is called back, some 60 µs pass.
+const ENTRY_WORK: usize = 5 * PIECES_WORK / 2;
+
 /// The same of a group, so that a thread that wakes late still finds some left: some 10 to 20 µs.
 const GROUP_WORK: usize = 1 << 19;
 
@@ -226,6 +229,7 @@ pub(crate) struct Plan {
     groups: usize,
     layout: Layout,
     in_pieces: bool,
+    pays_entry: bool,
     is_short: bool,
     partials: bool,
 }
@@ -250,6 +254,7 @@ impl Plan {
         let passing = theta.saturating_mul(THETA_WORK).saturating_mul(both);
         let reading = numbers.saturating_mul(NUMBER_WORK).saturating_mul(both);
         let (mut groups, mut in_pieces) = (1, false);
+        let pieces_work = shared.saturating_add(passing);
         if work_with(SCORE_WORK).saturating_add(reading) >= SERIAL_WORK {
             let wanted = (shared / GROUP_WORK).clamp(2, MAX_GROUPS);
             let is_small = theta_bytes <= SMALL_THETA_BYTES;
@@ -275,7 +280,7 @@ impl Plan {
                 // A power of two, so that a few threads have equally many.
                 groups = 1 << wanted.min(affordable).max(1).ilog2();
             } else {
-                in_pieces = shared.saturating_add(passing) >= PIECES_WORK;
+                in_pieces = pieces_work >= PIECES_WORK;
             }
         }
 
@@ -321,12 +326,15 @@ impl Plan {
         let class_major = samples > 1 && !few && !short && (classes <= FEW_CLASSES || many);
         let layout = if class_major { Layout::ClassMajor } else { Layout::SampleMajor };
         let groups = groups.min(blocks).max(1);
-        Self { shape, rows, blocks, groups, layout, in_pieces, is_short, partials: false }
+        let pays_entry = pieces_work >= ENTRY_WORK;
+        Self { shape, rows, blocks, groups, layout, in_pieces, pays_entry, is_short, partials: false }
     }
 
-    /// Whether there is anything for a second thread to do.
-    pub(crate) fn is_parallel(&self) -> bool {
-        self.groups > 1 || self.in_pieces
+    /// Who is to carry it out: the caller alone if there is nothing for a second thread to do, or too little of pieces for one
+    /// that is no thread of the pool.
+    pub(crate) fn parallelism(&self, wanted: Parallelism) -> Parallelism {
+        let are_worth_it = self.in_pieces && (self.pays_entry || !wanted.is_outside());
+        if self.groups > 1 || are_worth_it { wanted } else { Parallelism::Serial }
     }
 
     /// Whether the products of a block are to be split.
@@ -334,9 +342,9 @@ impl Plan {
         self.in_pieces
     }
 
-    /// Runs `f`; where it has products to be split, as one of the threads that do it, so that not each has to call them.
-    pub(crate) fn enter<A: Send>(&self, parallelism: Parallelism, f: impl FnOnce() -> A + Send) -> A {
-        if self.in_pieces { parallelism.enter(f) } else { f() }
+    /// Whether threads share products and the caller is none of them: it then waits less if it enters their pool once for all.
+    pub(crate) fn has_to_enter(&self, parallelism: Parallelism) -> bool {
+        self.in_pieces && parallelism.is_outside()
     }
 
     /// With one group, its products split if there is enough to do: for a result too large to have several.

@@ -23,8 +23,9 @@ pub enum Parallelism {
     /// The threads of the rayon pool that the call is made from (the global one if from none), if there is enough work
     /// for more than one.
     ///
-    /// A caller that is no thread of the pool works too, as one thread more than the pool has. Where evaluations are short
-    /// it had better be one of them (`rayon::ThreadPoolBuilder::use_current_thread`).
+    /// A caller that is no thread of the pool works too, as one thread more than the pool has, or, where Θ is large for the
+    /// samples, waits for it. Where evaluations are short it had better be one of them
+    /// (`rayon::ThreadPoolBuilder::use_current_thread`).
     #[default]
     Rayon,
 }
@@ -59,8 +60,13 @@ impl Parallelism {
     }
 
     /// Runs `f` where a later [`join`](Self::join) does not have to enter the pool again.
-    pub(super) fn enter<A: Send>(self, f: impl FnOnce() -> A + Send) -> A {
+    pub(crate) fn enter<A: Send>(self, f: impl FnOnce() -> A + Send) -> A {
         self.join(f, || ()).0
+    }
+
+    /// Whether the caller is no thread of the pool that it uses.
+    pub(super) fn is_outside(self) -> bool {
+        self == Self::Rayon && rayon::current_thread_index().is_none()
     }
 
     /// How many threads there are to use.
@@ -76,10 +82,8 @@ impl Parallelism {
     /// caller is no thread of the pool.
     pub(super) fn share<W: FnMut() -> bool>(self, count: usize, worker: &(impl Fn(usize) -> W + Sync)) {
         match self {
-            Self::Rayon if count > 1 && rayon::current_thread_index().is_some() => {
-                from_pool(0..count, worker)
-            }
-            Self::Rayon if count > 1 => from_outside(count, worker),
+            Self::Rayon if count > 1 && self.is_outside() => from_outside(count, worker),
+            Self::Rayon if count > 1 => from_pool(0..count, worker),
             _ => finish(worker(0)),
         }
     }

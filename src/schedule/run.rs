@@ -21,9 +21,9 @@ impl<T: Send> Run<'_, T> {
         work: &(impl Fn(Range<usize>, O, &mut BlockScratch<T>) + Sync),
     ) {
         if self.plan.groups == 1 {
-            return self.plan.enter(self.parallelism, || {
-                work(self.plan.blocks_of(0..1), out, &mut locked(&self.slots[0]));
-            });
+            let all = || work(self.plan.blocks_of(0..1), out, &mut locked(&self.slots[0]));
+            let has_to_enter = self.plan.has_to_enter(self.parallelism);
+            return if has_to_enter { self.parallelism.enter(all) } else { all() };
         }
         let queue = Mutex::new(Some(Groups { plan: &self.plan, range: 0..self.plan.groups, out }));
         let threads = self.slots.len().min(self.plan.groups);

@@ -330,11 +330,11 @@ impl Plan {
         Self { shape, rows, blocks, groups, layout, in_pieces, pays_entry, is_short, partials: false }
     }
 
-    /// Who is to carry it out: the caller alone if there is nothing for a second thread to do, or too little of pieces for one
-    /// that is no thread of the pool.
+    /// Who is to carry it out: the caller alone if there is nothing for a second thread to do. And if there are pieces, but the
+    /// caller is no thread of the pool, and would have to wait for one thread there, or longer than a second one saves.
     pub(crate) fn parallelism(&self, wanted: Parallelism) -> Parallelism {
-        let are_worth_it = self.in_pieces && (self.pays_entry || !wanted.is_outside());
-        if self.groups > 1 || are_worth_it { wanted } else { Parallelism::Serial }
+        let are_worth_it = || !wanted.is_outside() || self.pays_entry && wanted.threads() > 1;
+        if self.groups > 1 || self.in_pieces && are_worth_it() { wanted } else { Parallelism::Serial }
     }
 
     /// Whether the products of a block are to be split.

@@ -1,7 +1,7 @@
 //! Matrix products: on this crate's own kernels where they are faster, else by faer. The only file that names faer's product.
 
-use crate::kernel::{FEW_SAMPLES, MAX_LANES, Real, SimdLevel, Span, Thin, Wide};
-use crate::schedule::Parallelism;
+use crate::kernel::{FEW_SAMPLES, Real, SimdLevel, Span, Thin, Wide};
+use crate::schedule::{Parallelism, middle};
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 
@@ -95,12 +95,12 @@ impl<T: Real> Product<'_, T> {
             );
         };
         if cols <= most_columns * rows {
-            let half = (rows / 2).next_multiple_of(MAX_LANES).min(rows);
+            let half = middle(rows);
             let (dst_0, dst_1) = dst.split_at_row_mut(half);
             let (a_0, a_1) = a.split_at_row(half);
             parallelism.join(|| again(dst_0, a_0, b), || again(dst_1, a_1, b));
         } else {
-            let half = (cols / 2).next_multiple_of(MAX_LANES).min(cols);
+            let half = middle(cols);
             let (dst_0, dst_1) = dst.split_at_col_mut(half);
             let (b_0, b_1) = b.split_at_col(half);
             parallelism.join(|| again(dst_0, a, b_0), || again(dst_1, a, b_1));

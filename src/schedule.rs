@@ -13,8 +13,8 @@ mod parallelism;
 mod partials;
 mod run;
 
-pub(crate) use parallelism::Halves;
 pub use parallelism::Parallelism;
+pub(crate) use parallelism::{Halves, middle};
 pub(crate) use partials::{ByGroup, Partials};
 pub(crate) use run::{ByBlock, Run};
 
@@ -201,9 +201,10 @@ impl Shape {
         4 * in_tiles <= 3 * in_registers && self.level.registers().are_widest()
     }
 
-    /// Whether lanes along the features of a class would be idle too often, and lanes along the classes would not, and
-    /// there are samples enough to be worth copies of Θ and gradient: the more, the more registers the features fill.
-    fn is_short(&self, in_pieces: bool) -> bool {
+    /// Whether Θ and gradient are best by rows, where samples lie one after the other: lanes along the features of a class would
+    /// be idle too often, lanes along the classes not, and there are samples enough to be worth copies, the more the more
+    /// registers the features fill.
+    fn rows_are_best(&self, in_pieces: bool) -> bool {
         let Self { samples, features, classes, size, storage, .. } = *self;
         let bytes = features.saturating_mul(size);
         // So few that the columns of Θ are used as they are, two of them or one in a register.
@@ -229,8 +230,9 @@ pub(crate) struct Plan {
     groups: usize,
     layout: Layout,
     in_pieces: bool,
+    /// Whether pieces are worth entering the pool for.
     pays_entry: bool,
-    is_short: bool,
+    rows_are_best: bool,
     partials: bool,
 }
 
@@ -319,15 +321,15 @@ impl Plan {
         let rows = (registers.div_ceil(blocks.max(1)) * MAX_LANES).min(samples).max(1);
         let full = samples == FULL_SAMPLES && features >= MANY_FEATURES;
         let few = samples <= IDLE_SAMPLES && classes >= CLASSES_OF_SAMPLE * samples && !full;
-        let is_short = shape.is_short(in_pieces);
+        let rows_are_best = shape.rows_are_best(in_pieces);
         let some = if shape.fills_none() { SOME_CLASSES } else { FEWER_CLASSES };
-        let short = is_short && classes > some;
+        let are_long = rows_are_best && classes > some;
         let many = !is_sparse && (full || rows >= MANY_SAMPLES) && classes < MOST_CLASS_MAJOR;
-        let class_major = samples > 1 && !few && !short && (classes <= FEW_CLASSES || many);
+        let class_major = samples > 1 && !few && !are_long && (classes <= FEW_CLASSES || many);
         let layout = if class_major { Layout::ClassMajor } else { Layout::SampleMajor };
         let groups = groups.min(blocks).max(1);
         let pays_entry = pieces_work >= ENTRY_WORK;
-        Self { shape, rows, blocks, groups, layout, in_pieces, pays_entry, is_short, partials: false }
+        Self { shape, rows, blocks, groups, layout, in_pieces, pays_entry, rows_are_best, partials: false }
     }
 
     /// Who is to carry it out: the caller alone if there is nothing for a second thread to do. And if there are pieces, but the
@@ -442,7 +444,7 @@ impl Plan {
         let Shape { samples, classes, .. } = self.shape;
         match self.layout {
             // Of samples that lie one after the other, lanes run along the rows of both, if these are long enough.
-            Layout::SampleMajor if self.is_short => Some(MatrixOrder::RowMajor),
+            Layout::SampleMajor if self.rows_are_best => Some(MatrixOrder::RowMajor),
             Layout::SampleMajor if classes >= OUTER_ROWS && samples <= FEW_SAMPLES => None,
             _ => (classes <= FEW_CLASSES).then_some(MatrixOrder::ColumnMajor),
         }

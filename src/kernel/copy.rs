@@ -1,10 +1,10 @@
 //! A matrix copied, whatever the order of the two.
 
-use super::lanes::{Lanes, MAX_LANES};
+use super::lanes::Lanes;
 use super::lines::{Lines, LinesMut, line_mut, lines_mut};
 use super::shuffle::{by_blocks, turned_blocks};
 use super::vector::Vector;
-use crate::schedule::Halves;
+use crate::schedule::{Halves, middle};
 use faer::{MatMut, MatRef};
 use pulp::{Simd, WithSimd};
 
@@ -32,11 +32,10 @@ impl<T: Send + Sync> Halves for MatrixCopy<'_, T> {
     fn halves(self) -> (Self, Self) {
         let Self { from, to } = self;
         let (rows, columns) = from.shape();
-        let half = |count: usize| (count / 2).next_multiple_of(MAX_LANES).min(count);
         let (from, to) = if rows > columns {
-            (from.split_at_row(half(rows)), to.split_at_row_mut(half(rows)))
+            (from.split_at_row(middle(rows)), to.split_at_row_mut(middle(rows)))
         } else {
-            (from.split_at_col(half(columns)), to.split_at_col_mut(half(columns)))
+            (from.split_at_col(middle(columns)), to.split_at_col_mut(middle(columns)))
         };
         (Self { from: from.0, to: to.0 }, Self { from: from.1, to: to.1 })
     }

@@ -1,10 +1,10 @@
 //! What the scores go through before the softmax, element by element: z = cap·tanh(s / cap) / temperature.
 
-use super::lanes::{Lanes, MAX_LANES};
+use super::lanes::Lanes;
 use super::reduce::{Pairwise, Scale, map, map_with};
 use super::tanh::{Tangent, tanh_and_slope};
 use super::vector::{UNROLL, Vector};
-use crate::schedule::Halves;
+use crate::schedule::{Halves, middle};
 use pulp::{Simd, WithSimd};
 
 /// A block's scores s, which become z, with what derivatives need of the cap. (Those leave the temperature to their
@@ -54,11 +54,6 @@ impl<T> SoftCap<'_, T> {
         let (bends, bends_1) = bends.map(|bends| bends.split_at_mut(at)).unzip();
         (Self { cap, slopes, bends }, Self { cap, slopes: slopes_1, bends: bends_1 })
     }
-}
-
-/// The middle of a plane, between two registers.
-fn middle(len: usize) -> usize {
-    (len / 2).next_multiple_of(MAX_LANES)
 }
 
 impl<T: Tangent> WithSimd for &mut Transform<'_, T> {

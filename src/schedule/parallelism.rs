@@ -1,5 +1,6 @@
 //! How the threads of a rayon pool come to the work, from within the pool and from outside.
 
+use crate::kernel::MAX_LANES;
 use core::ops::Range;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -11,6 +12,11 @@ pub(crate) trait Halves: Send + Sized {
 
     /// Both.
     fn halves(self) -> (Self, Self);
+}
+
+/// Where something of so many numbers is halved: at a whole register.
+pub(crate) fn middle(len: usize) -> usize {
+    (len / 2).next_multiple_of(MAX_LANES).min(len)
 }
 
 /// Who does the work.

@@ -15,6 +15,7 @@ for_each_float!(
     rows_of_nothing_but,
     empty_rows,
     underflow_in_long_rows,
+    softmax_far_from_zero,
     anywhere_in_memory
 );
 
@@ -23,7 +24,7 @@ const INF: f64 = f64::INFINITY;
 /// Several registers of the widest kind, unrolled four times, and every length of a tail.
 const LONGEST: usize = 150;
 
-/// Rows so long that softmax takes the exps of all of them at once, if all are normal numbers.
+/// Rows so long that softmax passes along the lines of the cache.
 const LONG: [usize; 3] = [257, 530, 700];
 
 fn lengths() -> impl Iterator<Item = usize> {
@@ -261,8 +262,8 @@ fn empty_rows<T: Float>() {
     }
 }
 
-/// A long row all of whose exps are normal numbers has the bits of one with a number whose exp is none, where neither is
-/// anything beside the sum.
+/// The numbers of a row that is shifted by its maximum have the same bits beside one whose exp is no normal number as beside one whose
+/// exp is, where neither is anything beside the sum.
 fn underflow_in_long_rows<T: Float>() {
     let normal = T::SMALLEST.ln() / 1.3;
     for level in levels() {
@@ -276,6 +277,35 @@ fn underflow_in_long_rows<T: Float>() {
                 assert_eq!(p[i].bits(), expected[i].bits(), "{i} beside {at} of {len}, {level:?}");
             }
             assert!(p[at].value() > 0.0 && expected[at].value() == 0.0, "{at} of {len}, {level:?}");
+        }
+    }
+}
+
+/// Numbers up to a bound on both sides of 0, the bound being on both sides of what softmax of a long row shifts from on, and beyond
+/// what exp overflows at; then the same moved to one side of 0, and to the other.
+fn softmax_far_from_zero<T: Float>() {
+    let highest = T::LARGEST.ln();
+    let mut random = Random::new(3);
+    for level in levels() {
+        for len in [9, 70, 80, LONGEST].into_iter().chain(LONG) {
+            for bound in [0.1, 0.69, 0.72, 0.73, 0.97, 1.01, 1.3].map(|part| part * highest) {
+                let ends = [bound, -bound].into_iter();
+                let row: Vec<f64> =
+                    ends.chain(core::iter::repeat_with(|| bound * random.symmetric())).take(len).collect();
+                for shift in [0.0, bound, -bound] {
+                    let mut p: Vec<_> = row.iter().map(|x| T::of(x + shift)).collect();
+                    let x: Vec<_> = p.iter().map(|x| x.value()).collect();
+                    let top = x.iter().copied().fold(-INF, f64::max);
+                    let total: f64 = x.iter().map(|x| (x - top).exp()).sum();
+                    level.softmax(&mut p);
+                    for (p, x) in p.iter().map(|p| p.value()).zip(&x) {
+                        let truth = (x - top).exp() / total;
+                        let off = (8.0 + (top - x)) * T::EPSILON * truth + 2.0 * T::SMALLEST;
+                        let what = || format!("{p:e} for {truth:e}, {bound} and {shift}, {len}, {level:?}");
+                        assert!((p - truth).abs() <= off, "{}", what());
+                    }
+                }
+            }
         }
     }
 }

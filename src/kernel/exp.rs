@@ -49,6 +49,8 @@ pub trait Exponential: Lanes {
     const SCALE_UP: Self;
     /// Between these two, and at them, exp and 2ⁿ are normal numbers.
     const NORMAL: [Self; 2];
+    /// Of numbers no further than this from 0 exp is a normal number, and so is the sum, however many they are.
+    const CENTRAL: Self;
     /// exp of all below rounds to 0.
     const LOWEST: Self;
     /// exp of all below is nothing in a sum that is a normal number. Above, 2ʰ times exp is one, for arguments ≤ 0.
@@ -219,6 +221,7 @@ impl Exponential for f32 {
     const SCALE_DOWN: Self = f32::from_bits((127 - 63) << 23);
     const SCALE_UP: Self = f32::from_bits((127 + 64) << 23);
     const NORMAL: [Self; 2] = [-87.0, 88.0];
+    const CENTRAL: Self = 64.0;
     const LOWEST: Self = -104.0;
     const NEGLIGIBLE: Self = -128.0;
     const SMALL_SUM: Self = f32::from_bits((127 - 100) << 23);
@@ -254,6 +257,7 @@ impl Exponential for f64 {
     const SCALE_DOWN: Self = f64::from_bits((1023 - 511) << 52);
     const SCALE_UP: Self = f64::from_bits((1023 + 512) << 52);
     const NORMAL: [Self; 2] = [-708.0, 709.0];
+    const CENTRAL: Self = 512.0;
     const LOWEST: Self = -746.0;
     const NEGLIGIBLE: Self = -800.0;
     const SMALL_SUM: Self = f64::from_bits((1023 - 960) << 52);

@@ -76,6 +76,8 @@ pub trait Lanes:
     fn larger<S: Simd>(simd: S, a: Self::Register<S>, b: Self::Register<S>) -> Self::Register<S>;
     /// The smaller; `a` where either is NaN, or both are 0.
     fn smaller<S: Simd>(simd: S, a: Self::Register<S>, b: Self::Register<S>) -> Self::Register<S>;
+    /// Its absolute value; NaN of NaN.
+    fn magnitude<S: Simd>(simd: S, a: Self::Register<S>) -> Self::Register<S>;
     /// `a` where the mask is set, else `b`.
     fn select<S: Simd>(
         simd: S,
@@ -96,7 +98,7 @@ pub trait Lanes:
 
 macro_rules! lanes {
     ($t:ident, $register:ident, $mask:ident, $splat:ident, $add:ident, $sub:ident, $mul:ident, $div:ident,
-     $mul_add:ident, $less:ident, $equal:ident, $max:ident, $min:ident, $select:ident, $split:ident,
+     $mul_add:ident, $less:ident, $equal:ident, $max:ident, $min:ident, $abs:ident, $select:ident, $split:ident,
      $split_mut:ident, $load:ident, $store:ident) => {
         impl Lanes for $t {
             type Register<S: Simd> = S::$register;
@@ -174,6 +176,10 @@ macro_rules! lanes {
                 }
             }
             #[inline(always)]
+            fn magnitude<S: Simd>(simd: S, a: S::$register) -> S::$register {
+                simd.$abs(a)
+            }
+            #[inline(always)]
             fn select<S: Simd>(simd: S, mask: S::$mask, a: S::$register, b: S::$register) -> S::$register {
                 simd.$select(mask, a, b)
             }
@@ -200,12 +206,12 @@ macro_rules! lanes {
 #[rustfmt::skip]
 lanes!(
     f32, f32s, m32s, splat_f32s, add_f32s, sub_f32s, mul_f32s, div_f32s, mul_add_e_f32s, less_than_f32s,
-    equal_f32s, max_f32s, min_f32s, select_f32s, as_simd_f32s, as_mut_simd_f32s, partial_load_f32s,
+    equal_f32s, max_f32s, min_f32s, abs_f32s, select_f32s, as_simd_f32s, as_mut_simd_f32s, partial_load_f32s,
     partial_store_f32s
 );
 #[rustfmt::skip]
 lanes!(
     f64, f64s, m64s, splat_f64s, add_f64s, sub_f64s, mul_f64s, div_f64s, mul_add_e_f64s, less_than_f64s,
-    equal_f64s, max_f64s, min_f64s, select_f64s, as_simd_f64s, as_mut_simd_f64s, partial_load_f64s,
+    equal_f64s, max_f64s, min_f64s, abs_f64s, select_f64s, as_simd_f64s, as_mut_simd_f64s, partial_load_f64s,
     partial_store_f64s
 );

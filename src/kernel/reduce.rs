@@ -53,42 +53,63 @@ impl<T: Lanes, S: Simd> CompensatedSum<T, S> {
 /// The largest element that is not NaN; −∞ if there is none.
 #[inline(always)]
 pub(crate) fn max_ignoring_nan<T: Lanes, S: Simd>(simd: S, row: &[T]) -> T {
-    range_ignoring_nan(simd, row)[1]
+    most_of(simd, row, T::NEG_INFINITY, Same).largest()
 }
 
-/// The smallest and the largest element that are not NaN; ∞ and −∞ if there are none.
+/// Whether no element is further from 0 than `bound`; NaN is not.
 #[inline(always)]
-pub(crate) fn range_ignoring_nan<T: Lanes, S: Simd>(simd: S, row: &[T]) -> [T; 2] {
-    let mut least = Vector::splat(simd, T::INFINITY);
-    let mut most = Vector::splat(simd, T::NEG_INFINITY);
+pub(crate) fn are_within<T: Lanes, S: Simd>(simd: S, row: &[T], bound: T) -> bool {
+    !most_of(simd, row, T::ZERO, Magnitude).any_above(bound)
+}
+
+/// Lane by lane the largest f of the elements in it that is not NaN, or `least` if that is larger.
+#[inline(always)]
+fn most_of<T: Lanes, S: Simd>(simd: S, row: &[T], least: T, f: impl Elementwise<T, S>) -> Vector<T, S> {
+    let mut most = Vector::splat(simd, least);
     let start = unaligned::<T, S>(row);
     if start > 0 {
         // What it has in common with the next counts twice, which changes nothing.
-        let first = Vector::load(simd, row);
-        (least, most) = (least.smaller(first), most.larger(first));
+        most = most.larger(f.of(Vector::load(simd, row)));
     }
     let (body, tail) = T::split::<S>(&row[start..]);
     let (many, rest) = body.as_chunks::<UNROLL>();
-    let (mut leasts, mut mosts) = (Vector::<T, S, UNROLL>::repeat(least), Vector::repeat(most));
+    let mut mosts = Vector::<T, S, UNROLL>::repeat(most);
     for &x in many {
-        let x = Vector::of(simd, x);
-        (leasts, mosts) = (leasts.smaller(x), mosts.larger(x));
+        mosts = mosts.larger(f.of(Vector::of(simd, x)));
     }
-    let (mut least, mut most) = (leasts.least(least), mosts.most(most));
+    let mut most = mosts.most(most);
     for &x in rest {
-        let x = Vector::of(simd, [x]);
-        (least, most) = (least.smaller(x), most.larger(x));
+        most = most.larger(f.of(Vector::of(simd, [x])));
     }
     if !tail.is_empty() {
-        let x = Vector::load_or(simd, tail, T::NAN);
-        (least, most) = (least.smaller(x), most.larger(x));
+        most = most.larger(f.of(Vector::load_or(simd, tail, T::NAN)));
     }
-    [least.smallest(), most.largest()]
+    most
 }
 
-/// Whether what makes each register the faster is worth what it costs the row.
+/// x.
+struct Same;
+
+impl<T: Lanes, S: Simd> Elementwise<T, S> for Same {
+    #[inline(always)]
+    fn of<const N: usize>(&self, x: Vector<T, S, N>) -> Vector<T, S, N> {
+        x
+    }
+}
+
+/// |x|.
+struct Magnitude;
+
+impl<T: Lanes, S: Simd> Elementwise<T, S> for Magnitude {
+    #[inline(always)]
+    fn of<const N: usize>(&self, x: Vector<T, S, N>) -> Vector<T, S, N> {
+        x.magnitude()
+    }
+}
+
+/// Whether to pass along the lines of the cache is worth what it costs the row.
 #[inline(always)]
-pub(crate) fn is_long<T: Lanes, S: Simd>(row: &[T]) -> bool {
+fn is_long<T: Lanes, S: Simd>(row: &[T]) -> bool {
     row.len() >= 32 * Vector::<T, S>::COUNT
 }
 
@@ -237,7 +258,8 @@ pub(crate) fn exp_sum_without<T: Exponential, S: Simd>(simd: S, row: &[T], at: u
     sum.sum()
 }
 
-/// As [`exp_sum`], and xⱼ becomes exp(xⱼ − top). `NORMAL` tells that these are normal numbers, or NaN.
+/// As [`exp_sum`], and xⱼ becomes exp(xⱼ − top). `NORMAL` tells that these are normal numbers, or NaN, and the least of the normal
+/// numbers nothing beside their sum.
 #[inline(always)]
 pub(crate) fn exp_and_sum<T: Exponential, S: Simd, const NORMAL: bool>(simd: S, row: &mut [T], top: T) -> T {
     let mut sum = ExpSum::new(simd, top);
@@ -250,7 +272,8 @@ pub(crate) fn exp_and_sum<T: Exponential, S: Simd, const NORMAL: bool>(simd: S, 
         *x = sum.add::<NORMAL>(Vector::of(simd, [*x])).register();
     }
     if !tail.is_empty() {
-        sum.add::<false>(Vector::load_or(simd, tail, T::NEG_INFINITY)).store_partial(tail);
+        let nothing = if NORMAL { top + T::NORMAL[0] } else { T::NEG_INFINITY };
+        sum.add::<NORMAL>(Vector::load_or(simd, tail, nothing)).store_partial(tail);
     }
     sum.sum()
 }

@@ -1,12 +1,13 @@
 //! Softmax, its logarithm and log-sum-exp of one row, lanes across the classes.
 //!
-//! A row is shifted by its own maximum, so no finite score overflows. NaN anywhere gives NaN everywhere.
+//! A row is shifted by its own maximum, so no finite score overflows; softmax of a long one only where a score is so far from 0
+//! that it has to be. NaN anywhere gives NaN everywhere.
 
 use super::exp::exp_nonpositive;
 use super::log::{Logarithm, log1p_nonnegative};
 use super::reduce::{
-    Elementwise, Scale, exp_and_sum, exp_sum_without, has_nan, is_long, map_row, max_ignoring_nan, position,
-    range_ignoring_nan,
+    Elementwise, Scale, are_within, exp_and_sum, exp_sum_without, has_nan, map_row, max_ignoring_nan,
+    position,
 };
 use super::vector::{Mask, Vector, alone};
 use core::ops::Range;
@@ -57,7 +58,7 @@ pub(crate) fn softmax<T: Logarithm, S: Simd>(simd: S, row: &mut [T]) {
             held.store(e * e.constant(T::ONE / held.sum(e)), row);
         },
         {
-            let sum = normal_exps(simd, row).unwrap_or_else(
+            let sum = exps_of_central(simd, row).unwrap_or_else(
                 #[inline(always)]
                 || {
                     let top = max_ignoring_nan(simd, row);
@@ -69,20 +70,19 @@ pub(crate) fn softmax<T: Logarithm, S: Simd>(simd: S, row: &mut [T]) {
     );
 }
 
-/// Of a long row of which every exp(xⱼ − top) is a normal number: these in the place of xⱼ, and their sum.
+/// Of a row of more than a register whose numbers are all near enough to 0 to need no shift: exp(xⱼ) in the place of xⱼ, and their
+/// sum. To find that out takes no longer than to find the maximum, and then no number has to be looked at for itself.
 #[inline(always)]
-fn normal_exps<T: Logarithm, S: Simd>(simd: S, row: &mut [T]) -> Option<T> {
-    if !is_long::<T, S>(row) {
-        return None;
-    }
+fn exps_of_central<T: Logarithm, S: Simd>(simd: S, row: &mut [T]) -> Option<T> {
     alone(
         simd,
         #[inline(always)]
         || {
-            let [least, top] = range_ignoring_nan(simd, row);
-            (least - top >= T::NORMAL[0]).then(
+            // What masks a row often does so up to its end.
+            let end = &row[row.len() - Vector::<T, S>::COUNT..];
+            (are_within(simd, end, T::CENTRAL) && are_within(simd, row, T::CENTRAL)).then(
                 #[inline(always)]
-                || exp_and_sum::<_, _, true>(simd, row, top),
+                || exp_and_sum::<_, _, true>(simd, row, T::ZERO),
             )
         },
     )

@@ -24,7 +24,7 @@ pub(crate) fn tanh_and_slope<T: Tangent, S: Simd, const N: usize>(
     x: Vector<T, S, N>,
 ) -> (Vector<T, S, N>, Vector<T, S, N>) {
     let (zero, one) = (x.constant(T::ZERO), x.constant(T::ONE));
-    let size = x.larger(zero - x);
+    let size = x.magnitude();
     let e = exp_nonpositive(size * x.constant(T::from_f64(-2.0)));
     let sum = one + e;
     let large = (one - e) / sum;

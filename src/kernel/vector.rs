@@ -148,6 +148,15 @@ impl<T: Lanes, S: Simd, const N: usize> Vector<T, S, N> {
         self
     }
 
+    /// Its absolute value, lane by lane.
+    #[inline(always)]
+    pub(crate) fn magnitude(mut self) -> Self {
+        for i in 0..N {
+            self.registers[i] = T::magnitude(self.simd, self.registers[i]);
+        }
+        self
+    }
+
     /// The smallest of `start` and the registers, lane by lane, of what is not NaN; for a `start` that is not.
     #[inline(always)]
     pub(crate) fn least(self, start: Vector<T, S>) -> Vector<T, S> {
@@ -263,15 +272,6 @@ impl<T: Lanes, S: Simd> Vector<T, S> {
         self.reduce(
             #[inline(always)]
             |a, b| if a < b { b } else { a },
-        )
-    }
-
-    /// The smallest lane, where none is NaN.
-    #[inline(always)]
-    pub(crate) fn smallest(self) -> T {
-        self.reduce(
-            #[inline(always)]
-            |a, b| if b < a { b } else { a },
         )
     }
 

@@ -16,7 +16,7 @@ use crate::kernel::{
     Span, SparseGradient, SparseScores, Target, Transform, Want,
 };
 use crate::options::Options;
-use crate::schedule::{Halves, Parallelism, Plan, Shape, Storage};
+use crate::schedule::{Halves, Parallelism, Plan, Shape, Storage, Threads};
 use crate::workspace::{BlockData, BlockScratch, Planes, Sizes};
 use core::ops::Range;
 use faer::reborrow::IntoConst;
@@ -75,7 +75,7 @@ pub(crate) struct Problem<'a, T> {
     pub(crate) task: Task,
     pub(crate) level: SimdLevel,
     pub(crate) plan: Plan,
-    pub(crate) parallelism: Parallelism,
+    pub(crate) threads: Threads,
 }
 
 /// Where the gradient of a block goes, or what lies as it does.
@@ -139,7 +139,7 @@ impl<'a, T: Real> Problem<'a, T> {
             task,
             level,
             plan,
-            parallelism: plan.parallelism(parallelism),
+            threads: plan.threads(parallelism),
         }
     }
 
@@ -419,7 +419,7 @@ impl<'a, T: Real> Problem<'a, T> {
         kernel: &(impl Fn(W) -> R + Sync),
         add: &(impl Fn(R, R) -> R + Sync),
     ) -> R {
-        if self.plan.in_pieces() { self.parallelism.in_pieces(work, kernel, add) } else { kernel(work) }
+        if self.plan.in_pieces() { self.threads.in_pieces(work, kernel, add) } else { kernel(work) }
     }
 
     /// A matrix copied; in pieces, as a kernel.
@@ -429,7 +429,7 @@ impl<'a, T: Real> Problem<'a, T> {
 
     fn product(&self, product: Product<'_, T>) {
         if self.plan.in_pieces() {
-            product.run_in_pieces(self.level, self.parallelism);
+            product.run_in_pieces(self.level, self.threads);
         } else {
             product.run(self.level);
         }

@@ -1,7 +1,7 @@
 //! Matrix products: on this crate's own kernels where they are faster, else by faer. The only file that names faer's product.
 
 use crate::kernel::{FEW_SAMPLES, Real, SimdLevel, Span, Thin, Wide};
-use crate::schedule::{Parallelism, middle};
+use crate::schedule::{Threads, middle};
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 
@@ -35,12 +35,12 @@ impl<T: Real> Product<'_, T> {
     }
 
     /// Carries it out on all threads, its result cut into pieces.
-    pub(crate) fn run_in_pieces(self, level: SimdLevel, parallelism: Parallelism) {
+    pub(crate) fn run_in_pieces(self, level: SimdLevel, threads: Threads) {
         if Wide::suits(&self, level) {
             // Of any piece the bits are the same, and the fewer there are, the less is copied.
-            let threads = parallelism.threads();
-            let times = threads.next_power_of_two().ilog2() + if threads.is_power_of_two() { 0 } else { 2 };
-            self.cut(parallelism, times, 1, &|piece| piece.run_wide(level));
+            let count = threads.count();
+            let times = count.next_power_of_two().ilog2() + if count.is_power_of_two() { 0 } else { 2 };
+            self.cut(threads, times, 1, &|piece| piece.run_wide(level));
         } else {
             let most_wide = match self.dst.row_stride() {
                 // Multiples of a few lines are written as they lie in memory.
@@ -49,7 +49,7 @@ impl<T: Real> Product<'_, T> {
                 // and again.
                 _ => MOST_WIDE,
             };
-            self.cut(parallelism, PIECE_DEPTH, most_wide, &|piece| piece.run_thin(level));
+            self.cut(threads, PIECE_DEPTH, most_wide, &|piece| piece.run_thin(level));
         }
     }
 
@@ -80,7 +80,7 @@ impl<T: Real> Product<'_, T> {
     }
 
     /// Cuts it in two, so many times, across its rows where it has up to so many columns a row, and runs the pieces.
-    fn cut(self, parallelism: Parallelism, times: u32, most_columns: usize, run: &(impl Fn(Self) + Sync)) {
+    fn cut(self, threads: Threads, times: u32, most_columns: usize, run: &(impl Fn(Self) + Sync)) {
         let (rows, cols) = self.dst.shape();
         if times == 0 || rows * cols * self.a.ncols() < PIECE_WORK {
             return run(self);
@@ -88,7 +88,7 @@ impl<T: Real> Product<'_, T> {
         let Self { dst, held, a, b, is_streamed, .. } = self;
         let again = |dst, a, b| {
             Product { dst, held, a, b, is_streamed, next: Span::NOTHING }.cut(
-                parallelism,
+                threads,
                 times - 1,
                 most_columns,
                 run,
@@ -98,12 +98,12 @@ impl<T: Real> Product<'_, T> {
             let half = middle(rows);
             let (dst_0, dst_1) = dst.split_at_row_mut(half);
             let (a_0, a_1) = a.split_at_row(half);
-            parallelism.join(|| again(dst_0, a_0, b), || again(dst_1, a_1, b));
+            threads.join(|| again(dst_0, a_0, b), || again(dst_1, a_1, b));
         } else {
             let half = middle(cols);
             let (dst_0, dst_1) = dst.split_at_col_mut(half);
             let (b_0, b_1) = b.split_at_col(half);
-            parallelism.join(|| again(dst_0, a, b_0), || again(dst_1, a, b_1));
+            threads.join(|| again(dst_0, a, b_0), || again(dst_1, a, b_1));
         }
     }
 }

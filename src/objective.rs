@@ -604,12 +604,8 @@ fn run_blocks<'a, T: Real>(
     held: Destination,
     workspace: &'a mut Workspace<T>,
 ) -> Result<f64, Error> {
-    let (plan, parallelism) = (problem.plan, problem.parallelism);
-    if plan.has_to_enter(parallelism) {
-        return parallelism.enter(|| run_blocks(problem, out, by_sample, held, workspace));
-    }
     if problem.task != Task::Hessian {
-        problem.plan = plan.with_partials(out.as_ref());
+        problem.plan = problem.plan.with_partials(out.as_ref());
     }
     let Parts { run, partials, losses } = workspace.reserve(problem)?;
     match partials {

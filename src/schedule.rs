@@ -9,12 +9,13 @@
 //!   group; its blocks run in order, and the threads split each product of a block into pieces of its result, and its softmax into
 //!   pieces of its samples.
 
+mod offers;
 mod parallelism;
 mod partials;
 mod run;
 
 pub use parallelism::Parallelism;
-pub(crate) use parallelism::{Halves, middle};
+pub(crate) use parallelism::{Halves, Threads, middle};
 pub(crate) use partials::{ByGroup, Partials};
 pub(crate) use run::{ByBlock, Run};
 
@@ -75,8 +76,12 @@ const SERIAL_WORK: usize = 11 << 17;
 /// Multiply-adds of `f32` below which pieces do: threads wait for each other after every product.
 const PIECES_WORK: usize = 3 * GROUP_WORK;
 
-/// The same where the caller is no thread of the pool: until it has entered, and is called back, some 60 µs pass.
-const ENTRY_WORK: usize = 5 * PIECES_WORK / 2;
+/// The same where the caller is no thread of the pool, whose threads may be asleep: some 55 µs of one core.
+const OUTSIDE_WORK: usize = 3 * PIECES_WORK / 2;
+
+/// What takes some 4 ms: beside that it is nothing that such a caller waits until a thread has woken. Else it is one thread more than
+/// the pool has, and now and then one waits as long as a piece takes for the processor of another.
+const ENTERED_WORK: usize = 100 * PIECES_WORK;
 
 /// The same of a group, so that a thread that wakes late still finds some left: some 10 to 20 µs.
 const GROUP_WORK: usize = 1 << 19;
@@ -230,8 +235,8 @@ pub(crate) struct Plan {
     groups: usize,
     layout: Layout,
     in_pieces: bool,
-    /// Whether pieces are worth entering the pool for.
-    pays_entry: bool,
+    /// Who carries out pieces where the caller is no thread of the pool.
+    from_outside: Threads,
     rows_are_best: bool,
     partials: bool,
 }
@@ -328,25 +333,26 @@ impl Plan {
         let class_major = samples > 1 && !few && !are_long && (classes <= FEW_CLASSES || many);
         let layout = if class_major { Layout::ClassMajor } else { Layout::SampleMajor };
         let groups = groups.min(blocks).max(1);
-        let pays_entry = pieces_work >= ENTRY_WORK;
-        Self { shape, rows, blocks, groups, layout, in_pieces, pays_entry, rows_are_best, partials: false }
+        let from_outside = match pieces_work {
+            ..OUTSIDE_WORK => Threads::One,
+            OUTSIDE_WORK..ENTERED_WORK => Threads::BesidePool,
+            ENTERED_WORK.. => Threads::InPool,
+        };
+        Self { shape, rows, blocks, groups, layout, in_pieces, from_outside, rows_are_best, partials: false }
     }
 
-    /// Who is to carry it out: the caller alone if there is nothing for a second thread to do. And if there are pieces, but the
-    /// caller is no thread of the pool, and would have to wait for one thread there, or longer than a second one saves.
-    pub(crate) fn parallelism(&self, wanted: Parallelism) -> Parallelism {
-        let are_worth_it = || !wanted.is_outside() || self.pays_entry && wanted.threads() > 1;
-        if self.groups > 1 || self.in_pieces && are_worth_it() { wanted } else { Parallelism::Serial }
+    /// Who is to carry it out: the caller alone if there is nothing for a second thread to do, or less than what it takes to wake it.
+    pub(crate) fn threads(&self, wanted: Parallelism) -> Threads {
+        match wanted.threads() {
+            Threads::BesidePool if self.in_pieces => self.from_outside,
+            threads if self.in_pieces || self.groups > 1 => threads,
+            _ => Threads::One,
+        }
     }
 
     /// Whether the products of a block are to be split.
     pub(crate) fn in_pieces(&self) -> bool {
         self.in_pieces
-    }
-
-    /// Whether threads share products and the caller is none of them: it then waits less if it enters their pool once for all.
-    pub(crate) fn has_to_enter(&self, parallelism: Parallelism) -> bool {
-        self.in_pieces && parallelism.is_outside()
     }
 
     /// With one group, its products split if there is enough to do: for a result too large to have several.

@@ -59,8 +59,8 @@ impl<T: Real> Workspace<T> {
     /// # Errors
     /// [`Error::OutOfMemory`].
     pub(crate) fn reserve<'a>(&'a mut self, problem: &mut Problem<'a, T>) -> Result<Parts<'a, T>, Error> {
-        let (plan, parallelism) = (problem.plan, problem.parallelism);
-        let slots = if plan.in_pieces() { 1 } else { parallelism.threads() };
+        let (plan, threads) = (problem.plan, problem.threads);
+        let slots = if plan.in_pieces() { 1 } else { threads.count() };
         if self.slots.len() < slots {
             let more = slots - self.slots.len();
             reserved(self.slots.try_reserve_exact(more), more.saturating_mul(size_of::<BlockScratch<T>>()))?;
@@ -81,7 +81,7 @@ impl<T: Real> Workspace<T> {
             problem.direction = Some(put_in_order(problem, direction, &mut self.direction)?);
         }
         Ok(Parts {
-            run: Run { plan, parallelism, slots: &self.slots[..slots] },
+            run: Run { plan, threads, slots: &self.slots[..slots] },
             partials,
             losses: &mut self.losses[..plan.blocks()],
         })

@@ -92,7 +92,7 @@ fn across_samples<T: Lanes, S: Simd, const N: usize>(
 mod tests {
     use super::LargestClass;
     use crate::kernel::{Layout, MAX_LANES, Real, Scores, SimdLevel};
-    use crate::schedule::Parallelism;
+    use crate::schedule::Threads;
 
     /// What it is, score by score.
     fn expected(row: &[f64]) -> u32 {
@@ -139,7 +139,7 @@ mod tests {
                     kernel(LargestClass { scores, out: &mut whole });
                     let scores = Scores::new(&mut data, layout, stride, (samples, classes));
                     let largest = LargestClass { scores, out: &mut pieces };
-                    Parallelism::Serial.in_pieces(largest, &kernel, &|(), ()| ());
+                    Threads::One.in_pieces(largest, &kernel, &|(), ()| ());
                     assert_eq!(whole, expected, "{samples}×{classes}, {layout:?}, {level:?}");
                     assert_eq!(pieces, expected, "{samples}×{classes}, {layout:?}, {level:?}, in pieces");
                 }

@@ -1,6 +1,6 @@
 //! Who carries out which part of a plan: threads take groups, and each group its blocks.
 
-use super::{Parallelism, Plan};
+use super::{Plan, Threads};
 use crate::workspace::BlockScratch;
 use core::ops::Range;
 use faer::MatMut;
@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// A plan with the threads and the scratch to carry it out.
 pub(crate) struct Run<'a, T> {
     pub(crate) plan: Plan,
-    pub(crate) parallelism: Parallelism,
+    pub(crate) threads: Threads,
     pub(crate) slots: &'a [Mutex<BlockScratch<T>>],
 }
 
@@ -21,9 +21,7 @@ impl<T: Send> Run<'_, T> {
         work: &(impl Fn(Range<usize>, O, &mut BlockScratch<T>) + Sync),
     ) {
         if self.plan.groups == 1 {
-            let all = || work(self.plan.blocks_of(0..1), out, &mut locked(&self.slots[0]));
-            let has_to_enter = self.plan.has_to_enter(self.parallelism);
-            return if has_to_enter { self.parallelism.enter(all) } else { all() };
+            return self.threads.enter(|| work(self.plan.blocks_of(0..1), out, &mut locked(&self.slots[0])));
         }
         let queue = Mutex::new(Some(Groups { plan: &self.plan, range: 0..self.plan.groups, out }));
         let threads = self.slots.len().min(self.plan.groups);
@@ -40,7 +38,7 @@ impl<T: Send> Run<'_, T> {
                 true
             }
         };
-        self.parallelism.share(threads, &worker);
+        self.threads.share(0..threads, &worker);
     }
 
     /// Every block once: its samples, its part of `out`, and scratch.
@@ -90,7 +88,7 @@ fn take_run<'a, O: Split>(queue: &Mutex<Option<Groups<'a, O>>>, threads: usize) 
     Some(run)
 }
 
-fn locked<A>(mutex: &Mutex<A>) -> MutexGuard<'_, A> {
+pub(super) fn locked<A>(mutex: &Mutex<A>) -> MutexGuard<'_, A> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -12,6 +12,7 @@
 mod offers;
 mod parallelism;
 mod partials;
+mod recent;
 mod run;
 
 pub use parallelism::Parallelism;
@@ -76,11 +77,11 @@ const SERIAL_WORK: usize = 11 << 17;
 /// Multiply-adds of `f32` below which pieces do: threads wait for each other after every product.
 const PIECES_WORK: usize = 3 * GROUP_WORK;
 
-/// The same where the caller is no thread of the pool, whose threads may be asleep: some 55 µs of one core.
-const OUTSIDE_WORK: usize = 3 * PIECES_WORK / 2;
+/// Multiply-adds of `f32` below which neither is worth waking threads for: some 100 µs of one core.
+const WAKING_WORK: usize = 7 * PIECES_WORK / 2;
 
-/// What takes some 4 ms: beside that it is nothing that such a caller waits until a thread has woken. Else it is one thread more than
-/// the pool has, and now and then one waits as long as a piece takes for the processor of another.
+/// Those that take some 4 ms: beside that it is nothing that a caller who is no thread of the pool waits until one there has woken. Else
+/// that caller is one thread more than the pool has, and now and then one waits as long as a piece takes for the processor of another.
 const ENTERED_WORK: usize = 100 * PIECES_WORK;
 
 /// The same of a group, so that a thread that wakes late still finds some left: some 10 to 20 µs.
@@ -235,8 +236,10 @@ pub(crate) struct Plan {
     groups: usize,
     layout: Layout,
     in_pieces: bool,
-    /// Who carries out pieces where the caller is no thread of the pool.
-    from_outside: Threads,
+    /// Whether it takes less than it does to wake threads.
+    is_short: bool,
+    /// Whether it takes so long that a caller who is no thread of the pool had better wait.
+    is_long: bool,
     rows_are_best: bool,
     partials: bool,
 }
@@ -262,7 +265,8 @@ impl Plan {
         let reading = numbers.saturating_mul(NUMBER_WORK).saturating_mul(both);
         let (mut groups, mut in_pieces) = (1, false);
         let pieces_work = shared.saturating_add(passing);
-        if work_with(SCORE_WORK).saturating_add(reading) >= SERIAL_WORK {
+        let groups_work = work_with(SCORE_WORK).saturating_add(reading);
+        if groups_work >= SERIAL_WORK {
             let wanted = (shared / GROUP_WORK).clamp(2, MAX_GROUPS);
             let is_small = theta_bytes <= SMALL_THETA_BYTES;
             // How many partial gradients are worth their cost: one costs writing and adding K·n numbers, K more with an
@@ -333,21 +337,37 @@ impl Plan {
         let class_major = samples > 1 && !few && !are_long && (classes <= FEW_CLASSES || many);
         let layout = if class_major { Layout::ClassMajor } else { Layout::SampleMajor };
         let groups = groups.min(blocks).max(1);
-        let from_outside = match pieces_work {
-            ..OUTSIDE_WORK => Threads::One,
-            OUTSIDE_WORK..ENTERED_WORK => Threads::BesidePool,
-            ENTERED_WORK.. => Threads::InPool,
-        };
-        Self { shape, rows, blocks, groups, layout, in_pieces, from_outside, rows_are_best, partials: false }
+        let work = if in_pieces { pieces_work } else { groups_work };
+        let (is_short, is_long) = (work < WAKING_WORK, in_pieces && work >= ENTERED_WORK);
+        Self {
+            shape,
+            rows,
+            blocks,
+            groups,
+            layout,
+            in_pieces,
+            is_short,
+            is_long,
+            rows_are_best,
+            partials: false,
+        }
     }
 
-    /// Who is to carry it out: the caller alone if there is nothing for a second thread to do, or less than what it takes to wake it.
+    /// Who is to carry it out: the caller alone if there is nothing for a second thread to do, or less than what it takes to wake one,
+    /// and no thread is awake.
     pub(crate) fn threads(&self, wanted: Parallelism) -> Threads {
-        match wanted.threads() {
-            Threads::BesidePool if self.in_pieces => self.from_outside,
-            threads if self.in_pieces || self.groups > 1 => threads,
-            _ => Threads::One,
+        if !self.is_shared() || self.is_short && !recent::is_near() {
+            return Threads::One;
         }
+        match wanted.threads() {
+            Threads::BesidePool if self.is_long => Threads::InPool,
+            threads => threads,
+        }
+    }
+
+    /// Whether there is something to do for a second thread.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.in_pieces || self.groups > 1
     }
 
     /// Whether the products of a block are to be split.

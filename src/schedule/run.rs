@@ -1,6 +1,6 @@
 //! Who carries out which part of a plan: threads take groups, and each group its blocks.
 
-use super::{Plan, Threads};
+use super::{Plan, Threads, recent};
 use crate::workspace::BlockScratch;
 use core::ops::Range;
 use faer::MatMut;
@@ -21,8 +21,16 @@ impl<T: Send> Run<'_, T> {
         work: &(impl Fn(Range<usize>, O, &mut BlockScratch<T>) + Sync),
     ) {
         if self.plan.groups == 1 {
-            return self.threads.enter(|| work(self.plan.blocks_of(0..1), out, &mut locked(&self.slots[0])));
+            self.threads.enter(|| work(self.plan.blocks_of(0..1), out, &mut locked(&self.slots[0])));
+        } else {
+            self.share_groups(out, work);
         }
+        if self.plan.is_shared() {
+            recent::end();
+        }
+    }
+
+    fn share_groups<O: Split>(&self, out: O, work: &(impl Fn(Range<usize>, O, &mut BlockScratch<T>) + Sync)) {
         let queue = Mutex::new(Some(Groups { plan: &self.plan, range: 0..self.plan.groups, out }));
         let threads = self.slots.len().min(self.plan.groups);
         // One group after the other.

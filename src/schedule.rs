@@ -338,7 +338,7 @@ impl Plan {
         let layout = if class_major { Layout::ClassMajor } else { Layout::SampleMajor };
         let groups = groups.min(blocks).max(1);
         let work = if in_pieces { pieces_work } else { groups_work };
-        let (is_short, is_long) = (work < WAKING_WORK, in_pieces && work >= ENTERED_WORK);
+        let (is_short, is_long) = (work < WAKING_WORK, work >= ENTERED_WORK);
         Self {
             shape,
             rows,
@@ -360,7 +360,10 @@ impl Plan {
             return Threads::One;
         }
         match wanted.threads() {
-            Threads::BesidePool if self.is_long => Threads::InPool,
+            Threads::BesidePool if self.is_long && (self.in_pieces || offers::are_stalled()) => {
+                Threads::InPool
+            }
+            Threads::BesidePool if offers::are_stalled() => Threads::One,
             threads => threads,
         }
     }

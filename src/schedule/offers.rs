@@ -4,14 +4,21 @@
 //! do half of the work, and in the end would have to be woken itself. So it offers the pool a part of the work, does the other,
 //! and takes back what nobody has come for; and so does, with a part of that part, the thread that has come. No more threads work
 //! than the pool has: where these are as many as processors, one more would have another wait.
+//!
+//! What has been offered somebody of the pool has to come for in the end, even if it has been taken back. Where other programs keep
+//! the processors that may take milliseconds. After such a time nothing is offered for many times as long.
 
+use super::recent::now;
 use super::run::locked;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// Of all callers: those that are no thread of a pool use the same, the global one.
 static OFFERS: Mutex<Offers> = Mutex::new(Offers { open: 0, unheard: 0, called: None });
+
+/// Until when nothing is to be offered, on the clock of [`now`].
+static STALLED: AtomicU64 = AtomicU64::new(0);
 
 struct Offers {
     /// Of which no thread has said that it is through with it.
@@ -55,6 +62,22 @@ pub(super) fn remind() {
     locked(&OFFERS).remind();
 }
 
+/// Whether nothing is to be offered, since there was a long wait not long ago.
+pub(super) fn are_stalled() -> bool {
+    now() < STALLED.load(Ordering::Relaxed)
+}
+
+/// Nothing more for a while, if this one has waited longer than for a thread that wakes, and longer than it took to do as much itself.
+fn stall(waited: u64, worked: u64) {
+    /// Nanoseconds.
+    const PATIENCE: u64 = 200_000;
+    /// For one of waiting.
+    const PAUSE: u64 = 50;
+    if waited > worked.max(PATIENCE) {
+        STALLED.store(now() + PAUSE * waited, Ordering::Relaxed);
+    }
+}
+
 /// Says that a thread has come for an offer, and, dropped, that it is through with it.
 struct Taken;
 
@@ -79,6 +102,7 @@ pub(super) fn join<A, B: Send>(a: impl FnOnce() -> A, b: impl FnOnce() -> B + Se
         return (a(), b());
     }
     let (job, result, is_done) = (Mutex::new(Some(b)), Mutex::new(None), AtomicBool::new(false));
+    let (start, mut through) = (now(), 0);
     let take = || {
         let job = locked(&job).take();
         job.map(|job| job())
@@ -92,10 +116,12 @@ pub(super) fn join<A, B: Send>(a: impl FnOnce() -> A, b: impl FnOnce() -> B + Se
             is_done.store(true, Ordering::Release);
         });
         let both = (a(), take());
+        through = now();
         let is_pending = |_: &usize| !is_done.load(Ordering::Acquire);
         (0..TURNS).take_while(is_pending).for_each(|_| std::thread::yield_now());
         both
     });
+    stall(now() - through, through - start);
     match own.or_else(|| locked(&result).take()) {
         Some(b) => (a, b),
         None => unreachable!("one of the two has done it"),
@@ -104,7 +130,7 @@ pub(super) fn join<A, B: Send>(a: impl FnOnce() -> A, b: impl FnOnce() -> B + Se
 
 #[cfg(test)]
 mod tests {
-    use super::{OFFERS, join};
+    use super::{OFFERS, are_stalled, join, stall};
     use crate::schedule::run::locked;
     use core::ops::Range;
     use std::panic::catch_unwind;
@@ -135,5 +161,15 @@ mod tests {
         }
         let offers = locked(&OFFERS);
         assert_eq!((offers.open, offers.unheard), (0, 0));
+    }
+
+    #[test]
+    fn a_long_wait() {
+        const SECOND: u64 = 1_000_000_000;
+        stall(2 * SECOND, 3 * SECOND);
+        stall(100_000, 0);
+        assert!(!are_stalled());
+        stall(2 * SECOND, SECOND);
+        assert!(are_stalled());
     }
 }

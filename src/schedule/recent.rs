@@ -15,7 +15,7 @@ const AWAKE: u64 = 30_000;
 static LAST: AtomicU64 = AtomicU64::new(0);
 
 /// Nanoseconds since some evaluation, and never less than [`AWAKE`].
-fn now() -> u64 {
+pub(super) fn now() -> u64 {
     static FIRST: OnceLock<Instant> = OnceLock::new();
     AWAKE + u64::try_from(FIRST.get_or_init(Instant::now).elapsed().as_nanos()).unwrap_or(u64::MAX - AWAKE)
 }

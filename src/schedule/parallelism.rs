@@ -54,7 +54,7 @@ pub(crate) enum Threads {
     OfPool,
     /// The caller, who is none of the pool's, and those of the pool but one.
     BesidePool,
-    /// Those of the pool, which the caller is none of.
+    /// Those of the pool, for which the caller, who is none of them, waits.
     InPool,
 }
 

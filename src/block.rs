@@ -127,7 +127,10 @@ impl<'a, T: Real> Problem<'a, T> {
             storage,
             level,
         };
-        let plan = Plan::new(shape, block_bytes);
+        let plan = match task {
+            Task::Hessian => Plan::new(shape, block_bytes).with_one_group(),
+            _ => Plan::new(shape, block_bytes),
+        };
         Self {
             features,
             theta: Linear::new(theta, n),

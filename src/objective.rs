@@ -342,7 +342,6 @@ impl Objective {
         let size = rows.saturating_mul(classes);
         check_output(Operand::Hessian, (size, size), out.shape())?;
         let mut problem = self.problem_of(batch, theta, Task::Hessian, divisor);
-        problem.plan = problem.plan.with_one_group();
         run_blocks(&mut problem, out.as_mut(), None, Destination::Replace, workspace)?;
         let features = batch.features().features();
         for k in 0..size {

@@ -1,7 +1,7 @@
 //! How an evaluation is cut up: block sizes, partial gradients, who runs what, and the order of every sum.
 //!
-//! Everything here follows from the [`Shape`], `block_bytes` and the size of registers alone, never from the number of threads:
-//! so the bits of the result do not either. There are two ways to use threads:
+//! All but who runs what follows from the [`Shape`], `block_bytes` and the size of registers alone, never from the number of threads
+//! or from the clock: so the bits of the result do not either. There are two ways to use threads:
 //!
 //! - **Groups.** The blocks are dealt to groups of neighbours, each with a partial gradient of its own. Every thread takes
 //!   the next few groups until there is none left. At the end the partials are added in their order.
@@ -14,15 +14,15 @@ mod parallelism;
 mod partials;
 mod recent;
 mod run;
+mod shape;
 
 pub use parallelism::Parallelism;
 pub(crate) use parallelism::{Halves, Threads, middle};
 pub(crate) use partials::{ByGroup, Partials};
 pub(crate) use run::{ByBlock, Run};
+pub(crate) use shape::{Shape, Storage};
 
-use crate::kernel::{
-    DEEP, FEW_SAMPLES, HALF_REGISTER, Layout, MAX_LANES, OUTER_ROWS, PAGE, SimdLevel, THIN, filled,
-};
+use crate::kernel::{DEEP, FEW_SAMPLES, Layout, MAX_LANES, OUTER_ROWS, PAGE, THIN};
 use core::ops::Range;
 use faer::MatRef;
 
@@ -44,9 +44,6 @@ const SOME_CLASSES: usize = 256;
 
 /// ... and where features fill registers.
 const FEWER_CLASSES: usize = 192;
-
-/// Samples from which on copies of a Θ whose columns are two registers are worth their cost.
-const SHARING_SAMPLES: usize = 4;
 
 /// Samples that fill registers of 32 bytes. With many features lanes run across them, since the products are faster so.
 const FULL_SAMPLES: usize = 8;
@@ -147,10 +144,6 @@ const WIDEST_SHARING_CLASSES: usize = 12;
 /// Numbers of a Θ so small that it is for more classes than a thin product has, too, where features fill no register.
 const SMALL_THETA: usize = 1 << 10;
 
-/// Bytes of the largest register.
-const REGISTER_BYTES: usize = 2 * HALF_REGISTER;
-const TWO_REGISTERS: usize = 2 * REGISTER_BYTES;
-
 /// Bytes of a Θ that no longer fits the cache.
 const LARGE_THETA_BYTES: usize = 1 << 20;
 
@@ -160,71 +153,11 @@ const SHARED_THETA_BYTES: usize = 5 << 20;
 /// Scratch of a block where Θ is larger: it is streamed once a block, so blocks are tall.
 const TALL_BLOCK_BYTES: usize = 48 << 20;
 
-/// How the features lie in memory, as far as the cuts depend on it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Storage {
-    /// The features of a sample lie together.
-    RowMajor,
-    /// The samples of a feature lie side by side, and the features of a sample far apart.
-    ColumnMajor,
-    /// Only some are stored.
-    Sparse {
-        /// How many, of all samples.
-        entries: usize,
-    },
-}
-
 /// In which order a matrix lies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum MatrixOrder {
     ColumnMajor,
     RowMajor,
-}
-
-/// What the cuts follow from.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Shape {
-    pub(crate) samples: usize,
-    pub(crate) features: usize,
-    pub(crate) classes: usize,
-    /// Numbers that a block keeps of a score.
-    pub(crate) planes: usize,
-    /// Bytes of a number.
-    pub(crate) size: usize,
-    pub(crate) storage: Storage,
-    pub(crate) level: SimdLevel,
-}
-
-impl Shape {
-    /// Whether the features are so few that those of a class fill no large register.
-    fn fills_none(&self) -> bool {
-        self.features.saturating_mul(self.size) < REGISTER_BYTES
-    }
-
-    /// Whether those of a class leave a quarter of the widest registers empty, and tiles would not.
-    fn wastes_a_quarter(&self) -> bool {
-        let [in_tiles, in_registers] = filled(self.features, self.size, self.level);
-        4 * in_tiles <= 3 * in_registers && self.level.registers().are_widest()
-    }
-
-    /// Whether Θ and gradient are best by rows, where samples lie one after the other: lanes along the features of a class would
-    /// be idle too often, lanes along the classes not, and there are samples enough to be worth copies, the more the more
-    /// registers the features fill.
-    fn rows_are_best(&self, in_pieces: bool) -> bool {
-        let Self { samples, features, classes, size, storage, .. } = *self;
-        let bytes = features.saturating_mul(size);
-        // So few that the columns of Θ are used as they are, two of them or one in a register.
-        let few = || if self.level.registers().are_widest() { FEW_SAMPLES } else { FEW_SAMPLES / 2 };
-        let is_worth_it = || match bytes {
-            ..HALF_REGISTER => true,
-            HALF_REGISTER..REGISTER_BYTES => samples > few() || storage != Storage::RowMajor,
-            REGISTER_BYTES..=TWO_REGISTERS if !in_pieces => {
-                samples >= SHARING_SAMPLES && self.wastes_a_quarter()
-            }
-            _ => samples >= MANY_SAMPLES && self.wastes_a_quarter(),
-        };
-        classes >= OUTER_ROWS && is_worth_it()
-    }
 }
 
 /// The shape of an evaluation, cut up.
@@ -360,10 +293,14 @@ impl Plan {
             return Threads::One;
         }
         match wanted.threads() {
-            Threads::BesidePool if self.is_long && (self.in_pieces || offers::are_stalled()) => {
-                Threads::InPool
+            Threads::BesidePool if self.is_long && self.in_pieces => Threads::OfPool,
+            Threads::BesidePool if offers::are_stalled() => {
+                if self.is_long {
+                    Threads::OfPool
+                } else {
+                    Threads::One
+                }
             }
-            Threads::BesidePool if offers::are_stalled() => Threads::One,
             threads => threads,
         }
     }
@@ -378,9 +315,11 @@ impl Plan {
         self.in_pieces
     }
 
-    /// With one group, its products split if there is enough to do: for a result too large to have several.
+    /// With one group, its products split if there is enough to do: for a result too large to have several, which takes far longer
+    /// than a gradient.
     pub(crate) fn with_one_group(self) -> Self {
-        Self { groups: 1, in_pieces: true, ..self }
+        let is_long = self.is_shared();
+        Self { groups: 1, in_pieces: true, is_short: !is_long, is_long, ..self }
     }
 
     /// Whether the features are so few that they stay in a second-level cache from one evaluation to the next.

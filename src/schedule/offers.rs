@@ -10,23 +10,22 @@
 
 use super::recent::now;
 use super::run::locked;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
 
 /// Of all callers: those that are no thread of a pool use the same, the global one.
-static OFFERS: Mutex<Offers> = Mutex::new(Offers { open: 0, unheard: 0, called: None });
+static OFFERS: Mutex<Offers> = Mutex::new(Offers { open: 0, unheard: 0, called: None, stalled: 0 });
 
-/// Until when nothing is to be offered, on the clock of [`now`].
-static STALLED: AtomicU64 = AtomicU64::new(0);
-
+/// Times are those of [`now`].
 struct Offers {
     /// Of which no thread has said that it is through with it.
     open: usize,
     /// Of which no thread has said anything.
     unheard: usize,
     /// When the pool was called last.
-    called: Option<Instant>,
+    called: Option<u64>,
+    /// Until when nothing is to be offered.
+    stalled: u64,
 }
 
 impl Offers {
@@ -36,7 +35,7 @@ impl Offers {
         if is_free {
             self.open += 1;
             self.unheard += 1;
-            self.called = Some(Instant::now());
+            self.called = Some(now());
         } else {
             self.remind();
         }
@@ -48,11 +47,22 @@ impl Offers {
     /// The pool wakes nobody while one of its threads is looking for work. But callers are threads more than the pool has, and that
     /// one may be waiting for the caller's processor, for milliseconds, while another is idle.
     fn remind(&mut self) {
-        /// Longer than a thread takes to wake.
-        const PATIENCE: Duration = Duration::from_micros(60);
-        if self.unheard > 0 && self.called.is_some_and(|called| called.elapsed() > PATIENCE) {
+        /// Nanoseconds, longer than a thread takes to wake.
+        const PATIENCE: u64 = 60_000;
+        if self.unheard > 0 && self.called.is_some_and(|called| now() - called > PATIENCE) {
             self.called = None;
             rayon::spawn(|| ());
+        }
+    }
+
+    /// Nothing more for a while, if a caller has waited longer than for a thread that wakes, and longer than it took to do as much itself.
+    fn stall(&mut self, waited: u64, worked: u64) {
+        /// Nanoseconds.
+        const PATIENCE: u64 = 200_000;
+        /// For one of waiting.
+        const PAUSE: u64 = 50;
+        if waited > worked.max(PATIENCE) {
+            self.stalled = now() + PAUSE * waited;
         }
     }
 }
@@ -64,18 +74,7 @@ pub(super) fn remind() {
 
 /// Whether nothing is to be offered, since there was a long wait not long ago.
 pub(super) fn are_stalled() -> bool {
-    now() < STALLED.load(Ordering::Relaxed)
-}
-
-/// Nothing more for a while, if this one has waited longer than for a thread that wakes, and longer than it took to do as much itself.
-fn stall(waited: u64, worked: u64) {
-    /// Nanoseconds.
-    const PATIENCE: u64 = 200_000;
-    /// For one of waiting.
-    const PAUSE: u64 = 50;
-    if waited > worked.max(PATIENCE) {
-        STALLED.store(now() + PAUSE * waited, Ordering::Relaxed);
-    }
+    now() < locked(&OFFERS).stalled
 }
 
 /// Says that a thread has come for an offer, and, dropped, that it is through with it.
@@ -121,7 +120,7 @@ pub(super) fn join<A, B: Send>(a: impl FnOnce() -> A, b: impl FnOnce() -> B + Se
         (0..TURNS).take_while(is_pending).for_each(|_| std::thread::yield_now());
         both
     });
-    stall(now() - through, through - start);
+    locked(&OFFERS).stall(now() - through, through - start);
     match own.or_else(|| locked(&result).take()) {
         Some(b) => (a, b),
         None => unreachable!("one of the two has done it"),
@@ -130,7 +129,7 @@ pub(super) fn join<A, B: Send>(a: impl FnOnce() -> A, b: impl FnOnce() -> B + Se
 
 #[cfg(test)]
 mod tests {
-    use super::{OFFERS, are_stalled, join, stall};
+    use super::{OFFERS, are_stalled, join};
     use crate::schedule::run::locked;
     use core::ops::Range;
     use std::panic::catch_unwind;
@@ -166,6 +165,7 @@ mod tests {
     #[test]
     fn a_long_wait() {
         const SECOND: u64 = 1_000_000_000;
+        let stall = |waited, worked| locked(&OFFERS).stall(waited, worked);
         stall(2 * SECOND, 3 * SECOND);
         stall(100_000, 0);
         assert!(!are_stalled());

@@ -50,12 +50,10 @@ impl Parallelism {
 pub(crate) enum Threads {
     /// The caller.
     One,
-    /// Those of the pool that the caller is one of.
+    /// Those of the pool. A caller who is none of them waits.
     OfPool,
     /// The caller, who is none of the pool's, and those of the pool but one.
     BesidePool,
-    /// Those of the pool, for which the caller, who is none of them, waits.
-    InPool,
 }
 
 impl Threads {
@@ -67,7 +65,7 @@ impl Threads {
     ) -> (A, B) {
         match self {
             Self::One => (a(), b()),
-            Self::OfPool | Self::InPool => rayon::join(a, b),
+            Self::OfPool => rayon::join(a, b),
             Self::BesidePool => offers::join(a, b),
         }
     }
@@ -90,7 +88,7 @@ impl Threads {
 
     /// Carries out what is to be split later, so that the caller enters the pool once, if it has to at all.
     pub(super) fn enter<A: Send>(self, f: impl FnOnce() -> A + Send) -> A {
-        if self == Self::InPool { rayon::scope(|_| f()) } else { f() }
+        if self == Self::OfPool { rayon::scope(|_| f()) } else { f() }
     }
 
     /// How many there are.

@@ -91,6 +91,9 @@ const GROUP_SAMPLES: usize = 128;
 /// The same for these few, where a partial gradient is small.
 const LEAST_GROUP_SAMPLES: usize = 64;
 
+/// Features whose multiply-adds take as long as the softmax, by which one of a few features counts for more than one of these samples.
+const SOFTMAX_FEATURES: usize = 20;
+
 /// Groups that are few, and yet enough for a few threads.
 const FEW_GROUPS: usize = 4;
 
@@ -122,6 +125,9 @@ const COLUMN_MAJOR_MANY_CLASSES_BLOCK_BYTES: usize = 1 << 20;
 
 /// Columns up to which a processor keeps the addresses of their pages from one pass over a block to the next.
 const FEW_PAGES: usize = 256;
+
+/// Samples that are not cut apart where they lie one after the other: tiles take as many at once. Else it is a register of them.
+const SAMPLES_TOGETHER: usize = 4;
 
 /// Most samples of a block.
 const MOST_ROWS: usize = 1 << 10;
@@ -164,6 +170,8 @@ pub(crate) enum MatrixOrder {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
     shape: Shape,
+    /// Samples that are not cut apart.
+    step: usize,
     rows: usize,
     blocks: usize,
     groups: usize,
@@ -202,6 +210,7 @@ impl Plan {
         if groups_work >= SERIAL_WORK {
             let wanted = (shared / GROUP_WORK).clamp(2, MAX_GROUPS);
             let is_small = theta_bytes <= SMALL_THETA_BYTES;
+            let are_thin = features < FEW_FEATURES;
             // How many partial gradients are worth their cost: one costs writing and adding K·n numbers, K more with an
             // intercept. A group of m/groups samples reads n·m/groups, or multiplies each of its entries by K.
             let affordable = match storage {
@@ -211,13 +220,15 @@ impl Plan {
                     let in_cache = PARTIALS_BYTES / theta.saturating_add(classes).saturating_mul(size).max(1);
                     let many = (few / 4).max(in_cache.min(samples / GROUP_SAMPLES));
                     let each = if is_small { LEAST_GROUP_SAMPLES } else { GROUP_SAMPLES };
-                    many.max(few.max(in_cache.min(samples / each + 1)).min(FEW_GROUPS))
+                    let softmax = samples.saturating_mul(SOFTMAX_FEATURES) / features.max(1);
+                    let worth = samples.saturating_add(if are_thin { softmax } else { 0 });
+                    many.max(few.max(in_cache.min(worth / each + 1)).min(FEW_GROUPS))
                 }
             };
             // Fewer had better be pieces, of which sparse features have none.
             let least = match storage {
                 Storage::Sparse { .. } => 0,
-                _ if is_small => 2,
+                _ if is_small || are_thin => 2,
                 _ => FEW_GROUPS,
             };
             if affordable >= least {
@@ -258,14 +269,15 @@ impl Plan {
         if blocks < MANY_BLOCKS * groups {
             blocks = blocks.next_multiple_of(groups);
         }
-        let registers = samples.div_ceil(MAX_LANES);
-        let blocks = blocks.min(registers);
-        let rows = (registers.div_ceil(blocks.max(1)) * MAX_LANES).min(samples).max(1);
-        let full = samples == FULL_SAMPLES && features >= MANY_FEATURES;
-        let few = samples <= IDLE_SAMPLES && classes >= CLASSES_OF_SAMPLE * samples && !full;
         let rows_are_best = shape.rows_are_best(in_pieces);
         let some = if shape.fills_none() { SOME_CLASSES } else { FEWER_CLASSES };
         let are_long = rows_are_best && classes > some;
+        let step = if are_long { SAMPLES_TOGETHER } else { MAX_LANES };
+        let steps = samples.div_ceil(step);
+        let blocks = blocks.min(steps);
+        let rows = (steps.div_ceil(blocks.max(1)) * step).min(samples).max(1);
+        let full = samples == FULL_SAMPLES && features >= MANY_FEATURES;
+        let few = samples <= IDLE_SAMPLES && classes >= CLASSES_OF_SAMPLE * samples && !full;
         let many = !is_sparse && (full || rows >= MANY_SAMPLES) && classes < MOST_CLASS_MAJOR;
         let class_major = samples > 1 && !few && !are_long && (classes <= FEW_CLASSES || many);
         let layout = if class_major { Layout::ClassMajor } else { Layout::SampleMajor };
@@ -274,6 +286,7 @@ impl Plan {
         let (is_short, is_long) = (work < WAKING_WORK, work >= ENTERED_WORK);
         Self {
             shape,
+            step,
             rows,
             blocks,
             groups,
@@ -362,11 +375,11 @@ impl Plan {
         shared_out(self.blocks, self.groups, groups)
     }
 
-    /// The samples of some neighbouring blocks, which have as many registers of them each, or one less.
+    /// The samples of some neighbouring blocks, which have as many steps of them each, or one less.
     pub(crate) fn samples_of(&self, blocks: Range<usize>) -> Range<usize> {
         let samples = self.shape.samples;
-        let registers = shared_out(samples.div_ceil(MAX_LANES), self.blocks, blocks);
-        (registers.start * MAX_LANES).min(samples)..(registers.end * MAX_LANES).min(samples)
+        let steps = shared_out(samples.div_ceil(self.step), self.blocks, blocks);
+        (steps.start * self.step).min(samples)..(steps.end * self.step).min(samples)
     }
 
     /// With partial gradients, if there are several groups, or if the gradient itself does not lie as the products like

@@ -20,7 +20,7 @@ for_each_float!(
 );
 
 /// One shape for each way to cut up an evaluation.
-const SHAPES: [(&str, (usize, usize, usize)); 14] = [
+const SHAPES: [(&str, (usize, usize, usize)); 15] = [
     ("nothing to share", (50, 4, 3)),
     ("one partial gradient, many blocks", (3000, 3, 2)),
     ("two partial gradients, little to multiply", (9000, 3, 2)),
@@ -28,12 +28,13 @@ const SHAPES: [(&str, (usize, usize, usize)); 14] = [
     ("partial gradients, ragged blocks and groups", (9973, 31, 13)),
     ("partial gradients, many classes", (601, 131, 101)),
     ("two partial gradients of few samples", (120, 500, 10)),
+    ("two partial gradients of few features, lanes across classes", (46, 5, 2789)),
     ("pieces of products, few classes", (77, 1300, 10)),
     ("pieces of products, a single sample", (1, 900, 1201)),
     ("pieces of products, lanes across samples", (191, 131, 101)),
     ("pieces of products, lanes across classes", (50, 65, 333)),
     ("pieces of products and of the softmax", (130, 33, 1201)),
-    ("pieces of copies", (100, 9, 4001)),
+    ("pieces of copies", (25, 9, 4001)),
     ("pieces of wide products", (263, 1100, 391)),
 ];
 

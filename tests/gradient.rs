@@ -115,6 +115,8 @@ fn every_schedule<T: Float>() {
         (190, 101, 200),
         (385, 101, 200),
         (83, 6, 1101),
+        (46, 5, 2789),
+        (101, 9, 1203),
     ] {
         check_all::<T>(shape, &objectives);
     }
@@ -196,7 +198,7 @@ fn narrow_products<T: Float>() {
         (9, 161, 33),
         // Features that waste registers, of many classes: the second in pieces.
         (66, 35, 200),
-        (70, 20, 1700),
+        (66, 35, 1000),
     ];
     for shape in shapes {
         every_layout_and_level::<T>(shape, &[None]);

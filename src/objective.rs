@@ -7,7 +7,7 @@ use crate::error::{Error, Operand};
 use crate::gemm::Destination;
 use crate::kernel::{AddUp, Real, SimdLevel};
 use crate::options::Options;
-use crate::schedule::{ByBlock, ByGroup, Parallelism, Partials, Run};
+use crate::schedule::{ByBlock, ByGroup, Parallelism, Run};
 use crate::workspace::{Parts, Workspace};
 use faer::{MatMut, MatRef, unzip, zip};
 
@@ -604,14 +604,23 @@ fn run_blocks<'a, T: Real>(
     workspace: &'a mut Workspace<T>,
 ) -> Result<f64, Error> {
     if problem.task != Task::Hessian {
-        problem.plan = problem.plan.with_partials(out.as_ref());
+        problem.plan = problem.plan.with_partials(out.as_ref(), held);
     }
-    let Parts { run, partials, losses } = workspace.reserve(problem)?;
-    match partials {
-        None => run_groups(&run, problem, ByGroup::of(out), by_sample, held, losses),
-        Some((partials, data)) => {
-            run_groups(&run, problem, partials.all(data), by_sample, Destination::Replace, losses);
-            sum_partials(problem, partials, data, held, out);
+    let Parts { run, partials, place, losses } = workspace.reserve(problem)?;
+    let mut out = out;
+    if problem.plan.gradient_serves() {
+        run_groups(&run, problem, partials.by_group(out.as_mut(), place), by_sample, held, losses);
+        add_up(problem, out, place);
+    } else {
+        let (sum, others) = place.split_at_mut(partials.each());
+        let mut sum = partials.one(sum);
+        let matrices = partials.by_group(sum.as_mut(), others);
+        run_groups(&run, problem, matrices, by_sample, Destination::Replace, losses);
+        add_up(problem, sum.as_mut(), others);
+        let sum = sum.as_ref().subcols(0, out.ncols());
+        match held {
+            Destination::Replace => problem.copy(sum, out),
+            Destination::Add => zip!(out, sum).for_each(|unzip!(out, x)| *out += *x),
         }
     }
     Ok(total(losses))
@@ -630,11 +639,11 @@ fn run_groups<T: Real>(
     run.for_each_group(out, &|blocks, (mut group, (losses, mut by_sample)), scratch| {
         let mut held = held;
         if blocks.is_empty() && held == Destination::Replace {
-            group.matrices.fill(T::ZERO);
+            group.matrix().fill(T::ZERO);
         }
         for (block, loss) in blocks.zip(losses.0) {
             let samples = problem.plan.samples_of(block..block + 1);
-            let matrix = Gradient { matrix: group.matrices.as_mut(), held };
+            let matrix = Gradient { matrix: group.matrix(), held };
             let (own, rest) = by_sample.map(|all| all.split_at_row_mut(samples.len())).unzip();
             *loss = problem.add_derivative(samples, scratch, matrix, own);
             by_sample = rest;
@@ -648,21 +657,11 @@ fn total(losses: &[f64]) -> f64 {
     losses.iter().fold(0.0, |total, loss| total + loss)
 }
 
-/// The sum of the partial gradients, in their order, into a matrix or added to it.
-fn sum_partials<T: Real>(
-    problem: &Problem<'_, T>,
-    partials: Partials,
-    data: &mut [T],
-    held: Destination,
-    out: MatMut<'_, T>,
-) {
-    let (sum, others) = data.split_at_mut(partials.each());
-    T::run_add_up(AddUp { sum, others }, problem.level);
-    let sum = partials.first(sum);
-    let sum = sum.as_ref().subcols(0, out.ncols());
-    match held {
-        Destination::Replace => problem.copy(sum, out),
-        Destination::Add => zip!(out, sum).for_each(|unzip!(out, x)| *out += *x),
+/// To the first of the partial gradients the others are added, in their order.
+fn add_up<T: Real>(problem: &Problem<'_, T>, first: MatMut<'_, T>, others: &[T]) {
+    if !others.is_empty() {
+        let sum = if first.row_stride() == 1 { first } else { first.transpose_mut() };
+        T::run_add_up(AddUp { sum, others }, problem.level);
     }
 }
 

@@ -22,6 +22,7 @@ pub(crate) use partials::{ByGroup, Partials};
 pub(crate) use run::{ByBlock, Run};
 pub(crate) use shape::{Shape, Storage};
 
+use crate::gemm::Destination;
 use crate::kernel::{DEEP, FEW_SAMPLES, Layout, MAX_LANES, OUTER_ROWS, PAGE, THIN};
 use core::ops::Range;
 use faer::MatRef;
@@ -166,6 +167,16 @@ pub(crate) enum MatrixOrder {
     RowMajor,
 }
 
+impl MatrixOrder {
+    /// Whether a matrix lies so: its columns, or its rows, contiguous.
+    fn is_that_of<T>(self, matrix: MatRef<'_, T>) -> bool {
+        1 == match self {
+            Self::ColumnMajor => matrix.row_stride(),
+            Self::RowMajor => matrix.col_stride(),
+        }
+    }
+}
+
 /// The shape of an evaluation, cut up.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
@@ -182,7 +193,10 @@ pub(crate) struct Plan {
     /// Whether it takes so long that a caller who is no thread of the pool had better wait.
     is_long: bool,
     rows_are_best: bool,
-    partials: bool,
+    /// How many partial gradients need a place.
+    partials: usize,
+    /// Whether the first of them is the gradient itself.
+    serves: bool,
 }
 
 impl Plan {
@@ -295,7 +309,8 @@ impl Plan {
             is_short,
             is_long,
             rows_are_best,
-            partials: false,
+            partials: 0,
+            serves: true,
         }
     }
 
@@ -382,19 +397,29 @@ impl Plan {
         (steps.start * self.step).min(samples)..(steps.end * self.step).min(samples)
     }
 
-    /// With partial gradients, if there are several groups, or if the gradient itself does not lie as the products like
-    /// it best and is so small that another costs little.
-    pub(crate) fn with_partials<T>(self, gradient: MatRef<'_, T>) -> Self {
-        Self { partials: self.groups > 1 || self.copies(gradient).is_some() || self.is_sparse(), ..self }
+    /// With partial gradients for all groups: the first is the gradient itself, unless that does not lie as the products like it best
+    /// and is so small that another costs little, or still holds what the sum of several is to be added to.
+    pub(crate) fn with_partials<T>(self, gradient: MatRef<'_, T>, held: Destination) -> Self {
+        let serves = match self.groups {
+            _ if self.is_sparse() => false,
+            1 => self.copies(gradient).is_none(),
+            _ => held == Destination::Replace && self.order_of_partials().is_that_of(gradient),
+        };
+        Self { partials: self.groups - usize::from(serves), serves, ..self }
     }
 
-    /// The partial gradients of so many rows; none if the gradient itself serves.
-    pub(crate) fn partials(&self, rows: usize) -> Option<Partials> {
+    /// Whether the first of the partial gradients is the gradient itself.
+    pub(crate) fn gradient_serves(&self) -> bool {
+        self.serves
+    }
+
+    /// The partial gradients of so many rows.
+    pub(crate) fn partials(&self, rows: usize) -> Partials {
         let (columns, stacked) = match self.is_sparse() {
             true => (self.padded_classes(), true),
-            false => (self.shape.classes, self.best_order() == Some(MatrixOrder::RowMajor)),
+            false => (self.shape.classes, self.order_of_partials() == MatrixOrder::RowMajor),
         };
-        self.partials.then_some(Partials { rows, columns, groups: self.groups, stacked })
+        Partials { rows, columns, count: self.partials, stacked }
     }
 
     /// Whether features are sparse.
@@ -414,10 +439,11 @@ impl Plan {
 
     /// In which order Θ, or a gradient, is to be copied: if it does not lie as the products like it best, and that costs little.
     pub(crate) fn copies<T>(&self, matrix: MatRef<'_, T>) -> Option<MatrixOrder> {
-        self.best_order().filter(|order| match order {
-            MatrixOrder::ColumnMajor => matrix.row_stride() != 1,
-            MatrixOrder::RowMajor => matrix.col_stride() != 1,
-        })
+        self.best_order().filter(|order| !order.is_that_of(matrix))
+    }
+
+    fn order_of_partials(&self) -> MatrixOrder {
+        self.best_order().unwrap_or(MatrixOrder::ColumnMajor)
     }
 
     /// How the products like Θ and the gradient to lie; nothing if either way will do, or copies would cost too much.

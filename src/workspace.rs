@@ -72,10 +72,8 @@ impl<T: Real> Workspace<T> {
         }
         grow(&mut self.losses, plan.blocks(), 0.0)?;
         let rows = problem.options.theta_rows(problem.features.features());
-        let partials = match plan.partials(rows) {
-            None => None,
-            Some(partials) => Some((partials, aligned(&mut self.partials, partials.len())?)),
-        };
+        let partials = plan.partials(rows);
+        let place = aligned(&mut self.partials, partials.len())?;
         problem.theta = put_in_order(problem, problem.theta, &mut self.theta)?;
         if let Some(direction) = problem.direction {
             problem.direction = Some(put_in_order(problem, direction, &mut self.direction)?);
@@ -83,6 +81,7 @@ impl<T: Real> Workspace<T> {
         Ok(Parts {
             run: Run { plan, threads, slots: &self.slots[..slots] },
             partials,
+            place,
             losses: &mut self.losses[..plan.blocks()],
         })
     }
@@ -135,8 +134,10 @@ const ROWS_TOGETHER: usize = 64;
 pub(crate) struct Parts<'a, T> {
     /// The plan with scratch for its blocks.
     pub(crate) run: Run<'a, T>,
-    /// The partial gradients and their place; none if the gradient itself serves.
-    pub(crate) partials: Option<(Partials, &'a mut [T])>,
+    /// The partial gradients, ...
+    pub(crate) partials: Partials,
+    /// ... and the place of those that need one.
+    pub(crate) place: &'a mut [T],
     /// The loss of each block.
     pub(crate) losses: &'a mut [f64],
 }

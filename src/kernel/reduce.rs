@@ -400,9 +400,11 @@ impl<T: Lanes> WithSimd for &mut ColumnSums<'_, T> {
     }
 }
 
-/// To each element of `sum`, those at its place in every stretch of that length of `others` are added, in their order.
+/// To each element of `sum`, those at its place in the others are added, in their order.
 pub(crate) struct AddUp<'a, T> {
-    pub(crate) sum: &'a mut [T],
+    /// Columns contiguous.
+    pub(crate) sum: MatMut<'a, T>,
+    /// Matrices of its shape, one after the other, without gaps.
     pub(crate) others: &'a [T],
 }
 
@@ -412,24 +414,35 @@ impl<T: Lanes> WithSimd for &mut AddUp<'_, T> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let AddUp { sum, others } = self;
-        let (len, lanes) = (sum.len(), Vector::<T, S>::COUNT);
-        let (many, rest) = sum.split_at_mut(len - len % (UNROLL * lanes));
-        let (many_len, others) = (many.len(), others.chunks_exact(len.max(1)));
-        for (i, sum) in many.chunks_exact_mut(UNROLL * lanes).enumerate() {
-            let mut total = Vector::<T, S, UNROLL>::load(simd, sum);
-            for other in others.clone() {
-                total = total + Vector::load(simd, &other[i * UNROLL * lanes..]);
-            }
-            total.store(sum);
+        let (rows, each) = (sum.nrows(), sum.nrows() * sum.ncols());
+        for (j, column) in sum.as_mut().col_iter_mut().enumerate() {
+            let column = column.try_as_col_major_mut().map_or(&mut [][..], |column| column.as_slice_mut());
+            let others = others.chunks_exact(each).map(|other| &other[j * rows..][..rows]);
+            add_up(simd, column, others);
         }
-        for (i, sum) in rest.chunks_mut(lanes).enumerate() {
-            let mut total = Vector::<T, S>::load_padded(simd, sum, T::ZERO);
-            for other in others.clone() {
-                let other = &other[many_len + i * lanes..][..sum.len()];
-                total = total + Vector::load_padded(simd, other, T::ZERO);
-            }
-            total.store_padded(sum);
+    }
+}
+
+/// To each element of `sum`, those at its place in the others are added, in their order.
+#[inline(always)]
+fn add_up<'a, T: Lanes, S: Simd>(simd: S, sum: &mut [T], others: impl Iterator<Item = &'a [T]> + Clone) {
+    let lanes = Vector::<T, S>::COUNT;
+    let (many, rest) = sum.split_at_mut(sum.len() - sum.len() % (UNROLL * lanes));
+    let many_len = many.len();
+    for (i, sum) in many.chunks_exact_mut(UNROLL * lanes).enumerate() {
+        let mut total = Vector::<T, S, UNROLL>::load(simd, sum);
+        for other in others.clone() {
+            total = total + Vector::load(simd, &other[i * UNROLL * lanes..]);
         }
+        total.store(sum);
+    }
+    for (i, sum) in rest.chunks_mut(lanes).enumerate() {
+        let mut total = Vector::<T, S>::load_padded(simd, sum, T::ZERO);
+        for other in others.clone() {
+            let other = &other[many_len + i * lanes..][..sum.len()];
+            total = total + Vector::load_padded(simd, other, T::ZERO);
+        }
+        total.store_padded(sum);
     }
 }
 

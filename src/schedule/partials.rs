@@ -1,14 +1,15 @@
-//! A gradient for each group, in one place.
+//! A gradient for each group: the first of them is the sum, in the end.
 
 use super::run::{Cut, Split};
 use faer::MatMut;
 
-/// Matrices, one for each group.
+/// The shape of each, and how those after the first lie in one place.
 #[derive(Clone, Copy)]
 pub(crate) struct Partials {
     pub(super) rows: usize,
     pub(super) columns: usize,
-    pub(super) groups: usize,
+    /// How many need a place: all but the first, if the gradient itself is that.
+    pub(super) count: usize,
     /// One above the other, rows contiguous; else side by side, columns contiguous.
     pub(super) stacked: bool,
 }
@@ -19,52 +20,62 @@ impl Partials {
         self.rows.saturating_mul(self.columns)
     }
 
-    /// Numbers of all of them.
+    /// Numbers of those that need a place.
     pub(crate) fn len(&self) -> usize {
-        self.each().saturating_mul(self.groups)
+        self.each().saturating_mul(self.count)
     }
 
-    /// In a place as long as they are.
-    pub(crate) fn all<'a, T>(&self, data: &'a mut [T]) -> ByGroup<'a, T> {
-        let Self { rows, columns, groups, stacked } = *self;
-        let (matrices, each) = if stacked {
-            (MatMut::from_column_major_slice_mut(data, columns, rows * groups).transpose_mut(), rows)
+    /// One, in a place as long as it is.
+    pub(crate) fn one<'a, T>(&self, data: &'a mut [T]) -> MatMut<'a, T> {
+        let Self { rows, columns, stacked, .. } = *self;
+        if stacked {
+            MatMut::from_row_major_slice_mut(data, rows, columns)
         } else {
-            (MatMut::from_column_major_slice_mut(data, rows, columns * groups), columns)
-        };
-        ByGroup { matrices, each, stacked }
+            MatMut::from_column_major_slice_mut(data, rows, columns)
+        }
     }
 
-    /// The first of them, in its part of that place.
-    pub(crate) fn first<T>(self, data: &mut [T]) -> MatMut<'_, T> {
-        Self { groups: 1, ..self }.all(data).matrices
+    /// The first, and the others in their place.
+    pub(crate) fn by_group<'a, T>(&self, first: MatMut<'a, T>, others: &'a mut [T]) -> ByGroup<'a, T> {
+        let Self { rows, columns, stacked, .. } = *self;
+        let count = others.len() / self.each().max(1);
+        let (all, each) = if stacked {
+            (Self { rows: rows * count, ..*self }, rows)
+        } else {
+            (Self { columns: columns * count, ..*self }, columns)
+        };
+        ByGroup { first: Some(first), others: all.one(others), each, stacked }
     }
 }
 
-/// A matrix for each group: one above the other, or side by side.
+/// A matrix for each of neighbouring groups.
 pub(crate) struct ByGroup<'a, T> {
-    pub(crate) matrices: MatMut<'a, T>,
-    /// Rows of each, or columns.
+    /// That of the first group of all, if it is among them.
+    first: Option<MatMut<'a, T>>,
+    /// Those of the others: one above the other, or side by side.
+    others: MatMut<'a, T>,
+    /// Rows of each of these, or columns.
     each: usize,
     stacked: bool,
 }
 
-impl<'a, T> ByGroup<'a, T> {
-    /// For the only group there is.
-    pub(crate) fn of(matrix: MatMut<'a, T>) -> Self {
-        let each = matrix.ncols();
-        Self { matrices: matrix, each, stacked: false }
+impl<T> ByGroup<'_, T> {
+    /// That of the only one of them.
+    pub(crate) fn matrix(&mut self) -> MatMut<'_, T> {
+        match &mut self.first {
+            Some(first) => first.as_mut(),
+            None => self.others.as_mut(),
+        }
     }
 }
 
 impl<T: Send> Split for ByGroup<'_, T> {
     fn split(self, at: Cut) -> (Self, Self) {
-        let Self { matrices, each, stacked } = self;
-        let (a, b) = if stacked {
-            matrices.split_at_row_mut(at.groups * each)
-        } else {
-            matrices.split_at_col_mut(at.groups * each)
-        };
-        (Self { matrices: a, each, stacked }, Self { matrices: b, each, stacked })
+        let Self { first, others, each, stacked } = self;
+        let with_first = first.is_some() && at.groups > 0;
+        let middle = (at.groups - usize::from(with_first)) * each;
+        let (first, later) = if with_first { (first, None) } else { (None, first) };
+        let (a, b) = if stacked { others.split_at_row_mut(middle) } else { others.split_at_col_mut(middle) };
+        (Self { first, others: a, each, stacked }, Self { first: later, others: b, each, stacked })
     }
 }

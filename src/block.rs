@@ -16,7 +16,7 @@ use crate::kernel::{
     Span, SparseGradient, SparseScores, Target, Transform, Want,
 };
 use crate::options::Options;
-use crate::schedule::{Halves, Parallelism, Plan, Shape, Storage, Threads};
+use crate::schedule::{Case, Halves, Parallelism, Plan, Shape, Storage, Threads};
 use crate::workspace::{BlockData, BlockScratch, Planes, Sizes};
 use core::ops::Range;
 use faer::reborrow::IntoConst;
@@ -47,16 +47,28 @@ impl<'a, T> Linear<'a, T> {
 }
 
 /// What is to be computed, as far as scratch and schedule depend on it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Task {
-    /// Scores, loss, gradient.
-    Value,
+    /// Scores, and what follows from them for each sample.
+    Prediction,
+    Loss,
+    /// Loss and gradient.
+    Gradient,
+    /// Both, and the gradient of X.
+    Gradients,
     /// The product of the Hessian with a direction.
     HessianProduct,
     /// The diagonal of the Hessian.
     HessianDiagonal,
     /// The Hessian.
     Hessian,
+}
+
+impl Task {
+    /// Whether it is of second derivatives.
+    fn is_curved(self) -> bool {
+        matches!(self, Self::HessianProduct | Self::HessianDiagonal | Self::Hessian)
+    }
 }
 
 /// What every block of an evaluation shares.
@@ -76,6 +88,7 @@ pub(crate) struct Problem<'a, T> {
     pub(crate) level: SimdLevel,
     pub(crate) plan: Plan,
     pub(crate) threads: Threads,
+    pub(crate) case: Option<Case>,
 }
 
 /// Where the gradient of a block goes, or what lies as it does.
@@ -87,7 +100,7 @@ pub(crate) struct Gradient<'a, T> {
 /// Which planes a block has beside its scores.
 fn planes<T: Real>(options: &Options, targets: Option<Targets<'_, T>>, task: Task) -> Planes {
     let is_capped = options.soft_cap.is_some() && targets.is_some();
-    let is_curved = task != Task::Value;
+    let is_curved = task.is_curved();
     let has_targets = match targets.map(|targets| targets.kind()) {
         None => false,
         Some(Kind::Labels(_)) => options.spells_out_labels() || (is_curved && is_capped),
@@ -131,6 +144,7 @@ impl<'a, T: Real> Problem<'a, T> {
             Task::Hessian => Plan::new(shape, block_bytes).with_one_group(),
             _ => Plan::new(shape, block_bytes),
         };
+        let (threads, case) = plan.threads(parallelism, task);
         Self {
             features,
             theta: Linear::new(theta, n),
@@ -142,7 +156,8 @@ impl<'a, T: Real> Problem<'a, T> {
             task,
             level,
             plan,
-            threads: plan.threads(parallelism),
+            threads,
+            case,
         }
     }
 
@@ -155,9 +170,9 @@ impl<'a, T: Real> Problem<'a, T> {
     pub(crate) fn sizes(&self) -> Sizes {
         let rows = self.plan.rows();
         let copies: usize = match self.task {
-            Task::Value | Task::HessianProduct => 0,
             Task::HessianDiagonal => 1,
             Task::Hessian => 2,
+            _ => 0,
         };
         Sizes {
             rows,
@@ -189,10 +204,10 @@ impl<'a, T: Real> Problem<'a, T> {
         input_gradient: Option<MatMut<'_, T>>,
     ) -> f64 {
         match self.task {
-            Task::Value => return self.loss_and_gradient(samples, scratch, out, input_gradient),
             Task::HessianProduct => self.curvature(samples, scratch, out, Curve::Product),
             Task::HessianDiagonal => self.curvature(samples, scratch, out, Curve::Diagonal),
             Task::Hessian => self.hessian(samples, scratch, out),
+            _ => return self.loss_and_gradient(samples, scratch, out, input_gradient),
         }
         0.0
     }

@@ -370,7 +370,7 @@ impl Objective {
         let x = x.into();
         self.check_theta(&x, theta)?;
         check_output(Operand::Probabilities, (x.samples(), theta.ncols()), out.shape())?;
-        let mut problem = self.problem(x, theta, None, Task::Value);
+        let mut problem = self.problem(x, theta, None, Task::Prediction);
         let run = workspace.reserve(&mut problem)?.run;
         run.for_each_block(out, &|samples, out, scratch| problem.probabilities(samples, scratch, out));
         Ok(())
@@ -392,7 +392,7 @@ impl Objective {
         let x = x.into();
         self.check_theta(&x, theta)?;
         check_count(x.samples(), Operand::Labels, labels.len())?;
-        let mut problem = self.problem(x, theta, None, Task::Value);
+        let mut problem = self.problem(x, theta, None, Task::Prediction);
         let run = workspace.reserve(&mut problem)?.run;
         run.for_each_block(labels, &|samples, labels, scratch| problem.predict(samples, scratch, labels));
         Ok(())
@@ -418,7 +418,7 @@ impl Objective {
         let expected = (x.samples(), classes.ncols().min(theta.ncols()));
         check_output(Operand::TopClasses, expected, classes.shape())?;
         check_output(Operand::Probabilities, expected, probabilities.shape())?;
-        let mut problem = self.problem(x, theta, None, Task::Value);
+        let mut problem = self.problem(x, theta, None, Task::Prediction);
         let run = workspace.reserve(&mut problem)?.run;
         run.for_each_block((classes, probabilities), &|samples, (classes, probabilities), scratch| {
             problem.top_k(samples, scratch, classes, probabilities);
@@ -441,7 +441,7 @@ impl Objective {
     ) -> Result<(), Error> {
         self.check_batch(batch, theta)?;
         check_output(Operand::Accumulator, theta.shape(), accumulator.gradient.shape())?;
-        let mut problem = self.problem_of(batch, theta, Task::Value, 1.0);
+        let mut problem = self.problem_of(batch, theta, Task::Gradient, 1.0);
         let gradient = accumulator.gradient.as_mut();
         let loss = run_blocks(&mut problem, gradient, None, Destination::Add, workspace)?;
         accumulator.loss += loss;
@@ -483,7 +483,8 @@ impl Objective {
             let expected = (batch.samples(), batch.features().features());
             check_output(Operand::InputGradient, expected, out.shape())?;
         }
-        let mut problem = self.problem_of(batch, theta, Task::Value, divisor);
+        let task = if input_gradient.is_some() { Task::Gradients } else { Task::Gradient };
+        let mut problem = self.problem_of(batch, theta, task, divisor);
         let (out, held) = (gradient.as_mut(), Destination::Replace);
         let loss = run_blocks(&mut problem, out, input_gradient, held, workspace)?;
         self.add_penalised(batch, gradient, theta);
@@ -501,7 +502,7 @@ impl Objective {
         if let Some(losses) = &sample_losses {
             check_count(batch.samples(), Operand::Losses, losses.len())?;
         }
-        let mut problem = self.problem_of(batch, theta, Task::Value, divisor);
+        let mut problem = self.problem_of(batch, theta, Task::Loss, divisor);
         let Parts { run, losses, .. } = workspace.reserve(&mut problem)?;
         run.for_each_block((ByBlock(losses), sample_losses), &|samples, (loss, sample_losses), scratch| {
             loss.0[0] = problem.loss(samples, scratch, sample_losses);
@@ -608,7 +609,7 @@ fn run_blocks<'a, T: Real>(
     }
     let Parts { run, partials, place, losses } = workspace.reserve(problem)?;
     let mut out = out;
-    if problem.plan.gradient_serves() {
+    if partials.is_gradient_first {
         run_groups(&run, problem, partials.by_group(out.as_mut(), place), by_sample, held, losses);
         add_up(problem, out, place);
     } else {

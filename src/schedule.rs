@@ -9,13 +9,15 @@
 //!   group; its blocks run in order, and the threads split each product of a block into pieces of its result, and its softmax into
 //!   pieces of its samples.
 
+mod clock;
+mod experience;
 mod offers;
 mod parallelism;
 mod partials;
-mod recent;
 mod run;
 mod shape;
 
+pub(crate) use experience::Case;
 pub use parallelism::Parallelism;
 pub(crate) use parallelism::{Halves, Threads, middle};
 pub(crate) use partials::{ByGroup, Partials};
@@ -24,6 +26,7 @@ pub(crate) use shape::{Shape, Storage};
 
 use crate::gemm::Destination;
 use crate::kernel::{DEEP, FEW_SAMPLES, Layout, MAX_LANES, OUTER_ROWS, PAGE, THIN};
+use core::hash::Hash;
 use core::ops::Range;
 use faer::MatRef;
 
@@ -75,10 +78,7 @@ const SERIAL_WORK: usize = 11 << 17;
 /// Multiply-adds of `f32` below which pieces do: threads wait for each other after every product.
 const PIECES_WORK: usize = 3 * GROUP_WORK;
 
-/// Multiply-adds of `f32` below which neither is worth waking threads for: some 100 µs of one core.
-const WAKING_WORK: usize = 7 * PIECES_WORK / 2;
-
-/// Those that take some 4 ms: beside that it is nothing that a caller who is no thread of the pool waits until one there has woken. Else
+/// Multiply-adds of `f32` that take some 4 ms: beside that it is nothing that a caller who is no thread of the pool waits until one there has woken. Else
 /// that caller is one thread more than the pool has, and now and then one waits as long as a piece takes for the processor of another.
 const ENTERED_WORK: usize = 100 * PIECES_WORK;
 
@@ -188,15 +188,13 @@ pub(crate) struct Plan {
     groups: usize,
     layout: Layout,
     in_pieces: bool,
-    /// Whether it takes less than it does to wake threads.
-    is_short: bool,
     /// Whether it takes so long that a caller who is no thread of the pool had better wait.
     is_long: bool,
     rows_are_best: bool,
-    /// How many partial gradients need a place.
+    /// How many partial gradients there are beside the first, ...
     partials: usize,
-    /// Whether the first of them is the gradient itself.
-    serves: bool,
+    /// ... and whether that is the gradient itself.
+    is_gradient_first: bool,
 }
 
 impl Plan {
@@ -297,7 +295,7 @@ impl Plan {
         let layout = if class_major { Layout::ClassMajor } else { Layout::SampleMajor };
         let groups = groups.min(blocks).max(1);
         let work = if in_pieces { pieces_work } else { groups_work };
-        let (is_short, is_long) = (work < WAKING_WORK, work >= ENTERED_WORK);
+        let is_long = work >= ENTERED_WORK;
         Self {
             shape,
             step,
@@ -306,31 +304,28 @@ impl Plan {
             groups,
             layout,
             in_pieces,
-            is_short,
             is_long,
             rows_are_best,
             partials: 0,
-            serves: true,
+            is_gradient_first: true,
         }
     }
 
-    /// Who is to carry it out: the caller alone if there is nothing for a second thread to do, or less than what it takes to wake one,
-    /// and no thread is awake.
-    pub(crate) fn threads(&self, wanted: Parallelism) -> Threads {
-        if !self.is_shared() || self.is_short && !recent::is_near() {
-            return Threads::One;
+    /// Who is to carry it out; and the case that it is, if that is learnt from time.
+    pub(crate) fn threads(&self, wanted: Parallelism, task: impl Hash) -> (Threads, Option<Case>) {
+        let threads = wanted.threads();
+        if !self.is_shared() || threads.count() == 1 {
+            return (Threads::One, None);
         }
-        match wanted.threads() {
-            Threads::BesidePool if self.is_long && self.in_pieces => Threads::OfPool,
-            Threads::BesidePool if offers::are_stalled() => {
-                if self.is_long {
-                    Threads::OfPool
-                } else {
-                    Threads::One
-                }
-            }
-            threads => threads,
+        if self.is_long {
+            let is_to_wait = threads == Threads::BesidePool && (self.in_pieces || offers::are_stalled());
+            return (if is_to_wait { Threads::OfPool } else { threads }, None);
         }
+        let Shape { samples, features, classes, planes, size, storage, .. } = self.shape;
+        let alike = (features, classes, planes, size, storage, task, self.in_pieces, threads);
+        let case = Case::of(samples, alike, threads.count());
+        let are_free = threads != Threads::BesidePool || !offers::are_stalled();
+        (if are_free && case.is_shared() { threads } else { Threads::One }, Some(case))
     }
 
     /// Whether there is something to do for a second thread.
@@ -347,7 +342,7 @@ impl Plan {
     /// than a gradient.
     pub(crate) fn with_one_group(self) -> Self {
         let is_long = self.is_shared();
-        Self { groups: 1, in_pieces: true, is_short: !is_long, is_long, ..self }
+        Self { groups: 1, in_pieces: true, is_long, ..self }
     }
 
     /// Whether the features are so few that they stay in a second-level cache from one evaluation to the next.
@@ -400,17 +395,12 @@ impl Plan {
     /// With partial gradients for all groups: the first is the gradient itself, unless that does not lie as the products like it best
     /// and is so small that another costs little, or still holds what the sum of several is to be added to.
     pub(crate) fn with_partials<T>(self, gradient: MatRef<'_, T>, held: Destination) -> Self {
-        let serves = match self.groups {
+        let is_gradient_first = match self.groups {
             _ if self.is_sparse() => false,
             1 => self.copies(gradient).is_none(),
             _ => held == Destination::Replace && self.order_of_partials().is_that_of(gradient),
         };
-        Self { partials: self.groups - usize::from(serves), serves, ..self }
-    }
-
-    /// Whether the first of the partial gradients is the gradient itself.
-    pub(crate) fn gradient_serves(&self) -> bool {
-        self.serves
+        Self { partials: self.groups - 1, is_gradient_first, ..self }
     }
 
     /// The partial gradients of so many rows.
@@ -419,7 +409,8 @@ impl Plan {
             true => (self.padded_classes(), true),
             false => (self.shape.classes, self.order_of_partials() == MatrixOrder::RowMajor),
         };
-        Partials { rows, columns, count: self.partials, stacked }
+        let (others, is_gradient_first) = (self.partials, self.is_gradient_first);
+        Partials { rows, columns, others, is_gradient_first, stacked }
     }
 
     /// Whether features are sparse.

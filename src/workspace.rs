@@ -3,7 +3,7 @@
 use crate::Error;
 use crate::block::{Linear, Problem};
 use crate::kernel::{MAX_LANES, PER_SAMPLE, PerSample, Real};
-use crate::schedule::{MatrixOrder, Partials, Run};
+use crate::schedule::{MatrixOrder, Partials, Run, Threads};
 use faer::reborrow::IntoConst;
 use faer::{MatMut, MatRef};
 use std::sync::{Mutex, PoisonError};
@@ -60,7 +60,10 @@ impl<T: Real> Workspace<T> {
     /// [`Error::OutOfMemory`].
     pub(crate) fn reserve<'a>(&'a mut self, problem: &mut Problem<'a, T>) -> Result<Parts<'a, T>, Error> {
         let (plan, threads) = (problem.plan, problem.threads);
-        let slots = if plan.in_pieces() { 1 } else { threads.count() };
+        let timer = problem.case.map(|case| case.timer(threads != Threads::One));
+        // For a later one too, which threads may share.
+        let count = problem.case.map_or(threads.count(), |case| case.threads());
+        let slots = if plan.in_pieces() { 1 } else { count };
         if self.slots.len() < slots {
             let more = slots - self.slots.len();
             reserved(self.slots.try_reserve_exact(more), more.saturating_mul(size_of::<BlockScratch<T>>()))?;
@@ -79,7 +82,7 @@ impl<T: Real> Workspace<T> {
             problem.direction = Some(put_in_order(problem, direction, &mut self.direction)?);
         }
         Ok(Parts {
-            run: Run { plan, threads, slots: &self.slots[..slots] },
+            run: Run { plan, threads, _timer: timer, slots: &self.slots[..slots] },
             partials,
             place,
             losses: &mut self.losses[..plan.blocks()],

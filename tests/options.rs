@@ -417,8 +417,6 @@ fn threads_agree<T: Float>() {
                     let [gradient, product, diagonal] = &mut out[..] else { unreachable!() };
                     let mut workspace = Workspace::new();
                     let (a, b) = (gradient.as_mut(), inputs.as_mut());
-                    // Threads are not woken for the first of several short calls.
-                    objective.loss(&batch, theta, &mut workspace).unwrap();
                     let loss = objective.loss_and_gradients(&batch, theta, a, b, &mut workspace).unwrap();
                     let direction = case.direction.as_ref();
                     objective

@@ -142,7 +142,7 @@ fn problem_of<'a, T: Real>(
 ) -> Problem<'a, T> {
     let features = MatRef::from_column_major_slice_with_stride(&[], 0, samples, 1).transpose();
     let theta = MatRef::from_column_major_slice(&[], 0, classes);
-    let (task, parallelism) = (Task::Value, Parallelism::Serial);
+    let (task, parallelism) = (Task::Gradients, Parallelism::Serial);
     Problem::new(features.into(), theta, Some(targets), options, task, level, parallelism, None)
 }
 

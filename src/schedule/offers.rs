@@ -8,7 +8,7 @@
 //! What has been offered somebody of the pool has to come for in the end, even if it has been taken back. Where other programs keep
 //! the processors that may take milliseconds. After such a time nothing is offered for many times as long.
 
-use super::recent::now;
+use super::clock::now;
 use super::run::locked;
 use core::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Mutex;

@@ -46,7 +46,7 @@ impl Parallelism {
 }
 
 /// Who does the work of an evaluation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Threads {
     /// The caller.
     One,

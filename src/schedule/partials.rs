@@ -8,8 +8,10 @@ use faer::MatMut;
 pub(crate) struct Partials {
     pub(super) rows: usize,
     pub(super) columns: usize,
-    /// How many need a place: all but the first, if the gradient itself is that.
-    pub(super) count: usize,
+    /// How many there are beside the first, ...
+    pub(super) others: usize,
+    /// ... which is the gradient itself, or needs a place too.
+    pub(crate) is_gradient_first: bool,
     /// One above the other, rows contiguous; else side by side, columns contiguous.
     pub(super) stacked: bool,
 }
@@ -22,7 +24,8 @@ impl Partials {
 
     /// Numbers of those that need a place.
     pub(crate) fn len(&self) -> usize {
-        self.each().saturating_mul(self.count)
+        let first = usize::from(!self.is_gradient_first);
+        self.each().saturating_mul(self.others.saturating_add(first))
     }
 
     /// One, in a place as long as it is.
@@ -37,8 +40,7 @@ impl Partials {
 
     /// The first, and the others in their place.
     pub(crate) fn by_group<'a, T>(&self, first: MatMut<'a, T>, others: &'a mut [T]) -> ByGroup<'a, T> {
-        let Self { rows, columns, stacked, .. } = *self;
-        let count = others.len() / self.each().max(1);
+        let Self { rows, columns, others: count, stacked, .. } = *self;
         let (all, each) = if stacked {
             (Self { rows: rows * count, ..*self }, rows)
         } else {

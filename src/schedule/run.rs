@@ -1,6 +1,7 @@
 //! Who carries out which part of a plan: threads take groups, and each group its blocks.
 
-use super::{Plan, Threads, recent};
+use super::experience::Timer;
+use super::{Plan, Threads};
 use crate::workspace::BlockScratch;
 use core::ops::Range;
 use faer::MatMut;
@@ -10,6 +11,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub(crate) struct Run<'a, T> {
     pub(crate) plan: Plan,
     pub(crate) threads: Threads,
+    /// For what can be learnt of the time that it takes.
+    pub(crate) _timer: Option<Timer>,
     pub(crate) slots: &'a [Mutex<BlockScratch<T>>],
 }
 
@@ -25,14 +28,11 @@ impl<T: Send> Run<'_, T> {
         } else {
             self.share_groups(out, work);
         }
-        if self.plan.is_shared() {
-            recent::end();
-        }
     }
 
     fn share_groups<O: Split>(&self, out: O, work: &(impl Fn(Range<usize>, O, &mut BlockScratch<T>) + Sync)) {
         let queue = Mutex::new(Some(Groups { plan: &self.plan, range: 0..self.plan.groups, out }));
-        let threads = self.slots.len().min(self.plan.groups);
+        let threads = self.threads.count().min(self.plan.groups);
         // One group after the other.
         let worker = |id: usize| {
             let (plan, queue) = (&self.plan, &queue);

@@ -11,7 +11,7 @@ const REGISTER_BYTES: usize = 2 * HALF_REGISTER;
 const TWO_REGISTERS: usize = 2 * REGISTER_BYTES;
 
 /// How the features lie in memory, as far as the cuts depend on it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Storage {
     /// The features of a sample lie together.
     RowMajor,

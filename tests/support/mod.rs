@@ -169,8 +169,6 @@ impl<T: Float> Everything<T> {
         let mut sample_losses = vec![nan; x.nrows()];
         let mut probabilities = Mat::full(x.nrows(), theta.ncols(), nan);
         let mut predictions = vec![u32::MAX; x.nrows()];
-        // Threads are not woken for the first of several short calls.
-        objective.loss(batch, theta, workspace).unwrap();
         let loss = objective.loss_and_gradient(batch, theta, gradient.as_mut(), workspace).unwrap();
         let loss_alone = objective.loss(batch, theta, workspace).unwrap();
         let loss_of_samples = objective.sample_losses(batch, theta, &mut sample_losses, workspace).unwrap();

@@ -26,7 +26,7 @@ pub enum Parallelism {
     /// The caller's thread.
     Serial,
     /// The threads of the rayon pool that the call is made from (the global one if from none), if there is enough work
-    /// for more than one.
+    /// for more than one; for shorter evaluations, if others of the kind were found to be faster so than alone.
     ///
     /// A caller that is no thread of the pool works too, in the place of one of them, while that may be looking for work. Where
     /// evaluations are short it had better be one of them (`rayon::ThreadPoolBuilder::use_current_thread`).

@@ -8,6 +8,8 @@
 //! - **Pieces.** Where K·n is so large for the samples that partial gradients would cost more than they bring, there is one
 //!   group; its blocks run in order, and the threads split each product of a block into pieces of its result, and its softmax into
 //!   pieces of its samples.
+//!
+//! Whether a shorter evaluation uses them at all follows from what others like it have taken (`experience.rs`).
 
 mod clock;
 mod experience;

@@ -340,11 +340,13 @@ impl Plan {
         self.in_pieces
     }
 
-    /// With one group, its products split if there is enough to do: for a result too large to have several, which takes far longer
-    /// than a gradient.
+    /// With one group, its products split if there is enough to do: for a result too large to have several, of a number for each
+    /// two of Θ, which takes far longer than a gradient.
     pub(crate) fn with_one_group(self) -> Self {
-        let is_long = self.is_shared();
-        Self { groups: 1, in_pieces: true, is_long, ..self }
+        let Shape { samples, features, classes, size, .. } = self.shape;
+        let theta = features.saturating_mul(classes);
+        let work = theta.saturating_mul(theta).saturating_mul(samples).saturating_mul(size / 4);
+        Self { groups: 1, in_pieces: true, is_long: work >= ENTERED_WORK, ..self }
     }
 
     /// Whether the features are so few that they stay in a second-level cache from one evaluation to the next.

@@ -51,6 +51,7 @@ impl<'a, T> Linear<'a, T> {
 pub(crate) enum Task {
     /// Scores, and what follows from them for each sample.
     Prediction,
+    /// The sum of the losses, and perhaps each of them.
     Loss,
     /// Loss and gradient.
     Gradient,

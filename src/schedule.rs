@@ -80,8 +80,9 @@ const SERIAL_WORK: usize = 11 << 17;
 /// Multiply-adds of `f32` below which pieces do: threads wait for each other after every product.
 const PIECES_WORK: usize = 3 * GROUP_WORK;
 
-/// Multiply-adds of `f32` that take some 4 ms: beside that it is nothing that a caller who is no thread of the pool waits until one there has woken. Else
-/// that caller is one thread more than the pool has, and now and then one waits as long as a piece takes for the processor of another.
+/// Multiply-adds of `f32` that take some 4 ms: beside that it is nothing that a caller who is no thread of the pool waits until one
+/// there has woken. Else that caller is one thread more than the pool has, and now and then one waits as long as a piece takes for the
+/// processor of another.
 const ENTERED_WORK: usize = 100 * PIECES_WORK;
 
 /// The same of a group, so that a thread that wakes late still finds some left: some 10 to 20 µs.
@@ -315,8 +316,8 @@ impl Plan {
 
     /// Who is to carry it out; and the case that it is, if that is learnt from time.
     pub(crate) fn threads(&self, wanted: Parallelism, task: impl Hash) -> (Threads, Option<Case>) {
-        let threads = wanted.threads();
-        if !self.is_shared() || threads.count() == 1 {
+        let threads = if self.is_shared() { wanted.threads() } else { Threads::One };
+        if threads.count() == 1 {
             return (Threads::One, None);
         }
         if self.is_long {

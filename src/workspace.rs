@@ -76,7 +76,10 @@ impl<T: Real> Workspace<T> {
         grow(&mut self.losses, plan.blocks(), 0.0)?;
         let rows = problem.options.theta_rows(problem.features.features());
         let partials = plan.partials(rows);
-        let place = aligned(&mut self.partials, partials.len())?;
+        let place = match partials.len() {
+            0 => &mut [][..],
+            len => aligned(&mut self.partials, len)?,
+        };
         problem.theta = put_in_order(problem, problem.theta, &mut self.theta)?;
         if let Some(direction) = problem.direction {
             problem.direction = Some(put_in_order(problem, direction, &mut self.direction)?);

@@ -120,12 +120,9 @@ const PARTIALS_BYTES: usize = 4 << 20;
 /// it fits a second-level cache of 512 KiB.
 const BLOCK_BYTES: usize = 192 << 10;
 
-/// The same where X is column-major, so that the stretch of a column in a block is worth the page it is on. With more columns
-/// than [`FEW_PAGES`] that is a whole page, though the block then fits no second-level cache.
-const COLUMN_MAJOR_BLOCK_BYTES: usize = 320 << 10;
-
-/// The same where X is column-major and classes are not few.
-const COLUMN_MAJOR_MANY_CLASSES_BLOCK_BYTES: usize = 1 << 20;
+/// The same where X is column-major, of more columns than [`FEW_PAGES`] and many classes. With few classes a block has a whole page
+/// of every column. Neither fits a second-level cache, but the stretch of a column is to be worth the page it is on.
+const MANY_PAGES_BLOCK_BYTES: usize = 1 << 20;
 
 /// Columns up to which a processor keeps the addresses of their pages from one pass over a block to the next.
 const FEW_PAGES: usize = 256;
@@ -267,11 +264,10 @@ impl Plan {
             _ if tall => TALL_BLOCK_BYTES,
             // Threads share each pass over a block, so one is best, where no pass but the first comes from memory.
             _ if in_pieces && row_bytes.saturating_mul(samples) <= SHARED_BLOCK_BYTES => SHARED_BLOCK_BYTES,
-            Storage::ColumnMajor if classes > THIN => COLUMN_MAJOR_MANY_CLASSES_BLOCK_BYTES,
+            Storage::ColumnMajor if features > FEW_PAGES && classes > THIN => MANY_PAGES_BLOCK_BYTES,
             Storage::ColumnMajor if features > FEW_PAGES => row_bytes.saturating_mul(PAGE / size),
-            Storage::ColumnMajor => COLUMN_MAJOR_BLOCK_BYTES,
             // faer brings both factors into an order of its own, which few samples are not worth.
-            Storage::RowMajor if classes > THIN => {
+            Storage::ColumnMajor | Storage::RowMajor if classes > THIN => {
                 row_bytes.saturating_mul(MANY_SAMPLES).clamp(BLOCK_BYTES, TALL_BLOCK_BYTES)
             }
             _ => BLOCK_BYTES,

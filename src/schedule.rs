@@ -125,7 +125,7 @@ const BLOCK_BYTES: usize = 192 << 10;
 const MANY_PAGES_BLOCK_BYTES: usize = 1 << 20;
 
 /// Columns up to which a processor keeps the addresses of their pages from one pass over a block to the next.
-const FEW_PAGES: usize = 256;
+const FEW_PAGES: usize = 200;
 
 /// Samples that are not cut apart where they lie one after the other: tiles take as many at once. Else it is a register of them.
 const SAMPLES_TOGETHER: usize = 4;

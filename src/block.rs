@@ -1,5 +1,6 @@
 //! One block of samples: scores → softmax → residual → its part of the gradient.
 
+mod curvature;
 mod features;
 mod head;
 mod hessian;
@@ -142,7 +143,7 @@ impl<'a, T: Real> Problem<'a, T> {
             level,
         };
         let plan = match task {
-            Task::Hessian => Plan::new(shape, block_bytes).with_one_group(),
+            Task::Hessian => Plan::of_hessian(shape, block_bytes),
             _ => Plan::new(shape, block_bytes),
         };
         let (threads, case) = plan.threads(parallelism, task);
@@ -170,9 +171,9 @@ impl<'a, T: Real> Problem<'a, T> {
     /// What a block needs of scratch.
     pub(crate) fn sizes(&self) -> Sizes {
         let rows = self.plan.rows();
-        let copies: usize = match self.task {
-            Task::HessianDiagonal => 1,
-            Task::Hessian => 2,
+        let copies = match self.task {
+            Task::HessianDiagonal => rows.saturating_mul(self.features_stride()),
+            Task::Hessian => self.hessian_room(rows),
             _ => 0,
         };
         Sizes {
@@ -183,10 +184,7 @@ impl<'a, T: Real> Problem<'a, T> {
             features: match self.features.data() {
                 // A number a class.
                 Data::Sparse(_) => self.plan.padded_classes(),
-                _ => {
-                    let copies = copies.saturating_mul(rows).saturating_mul(self.features_stride());
-                    copies.saturating_add(self.copied_features(rows))
-                }
+                _ => copies.saturating_add(self.copied_features(rows)),
             },
         }
     }

@@ -326,7 +326,8 @@ impl Objective {
     /// The Hessian of J at Θ into `out`: symmetric, one row and one column for each number of Θ, its columns one after
     /// the other. Of r rows of Θ, class k and feature j are at k·r + j.
     ///
-    /// It takes ½·m·(rK)² multiply-adds and (rK)² numbers of memory: for rK up to a few thousand.
+    /// It takes ½·m·(rK)² multiply-adds and (rK)² numbers of memory: for rK up to a few thousand. Scratch is some 1,500·rK numbers for
+    /// each thread that takes samples of its own, and up to 4 MiB of sums; of all threads together where (rK)² is more than that.
     ///
     /// # Errors
     /// Those of [`loss_and_gradient`](Self::loss_and_gradient), with [`Error::OutputShape`] if `out` is not rK×rK.
@@ -343,13 +344,11 @@ impl Objective {
         check_output(Operand::Hessian, (size, size), out.shape())?;
         let mut problem = self.problem_of(batch, theta, Task::Hessian, divisor);
         run_blocks(&mut problem, out.as_mut(), None, Destination::Replace, workspace)?;
-        let features = batch.features().features();
-        for k in 0..size {
-            if self.options.l2 > 0.0 && k % rows < features {
+        problem.mirror(out.as_mut());
+        if self.options.l2 > 0.0 {
+            let features = batch.features().features();
+            for k in (0..size).filter(|k| k % rows < features) {
                 out[(k, k)] += T::from_f64(self.options.l2);
-            }
-            for j in k + 1..size {
-                out[(k, j)] = out[(j, k)];
             }
         }
         Ok(())
@@ -604,9 +603,7 @@ fn run_blocks<'a, T: Real>(
     held: Destination,
     workspace: &'a mut Workspace<T>,
 ) -> Result<f64, Error> {
-    if problem.task != Task::Hessian {
-        problem.plan = problem.plan.with_partials(out.as_ref(), held);
-    }
+    problem.plan = problem.plan.with_partials(out.as_ref(), held);
     let Parts { run, partials, place, losses } = workspace.reserve(problem)?;
     let mut out = out;
     if partials.is_gradient_first {

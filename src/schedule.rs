@@ -130,6 +130,12 @@ const FEW_PAGES: usize = 200;
 /// Samples that are not cut apart where they lie one after the other: tiles take as many at once. Else it is a register of them.
 const SAMPLES_TOGETHER: usize = 4;
 
+/// Scratch of a block that adds to a Hessian, ...
+const HESSIAN_BLOCK_BYTES: usize = 4 << 20;
+
+/// ... and samples that it has at least, so that the Hessian is not read and written too often.
+const HESSIAN_SAMPLES: usize = 256;
+
 /// Most samples of a block.
 const MOST_ROWS: usize = 1 << 10;
 
@@ -191,18 +197,29 @@ pub(crate) struct Plan {
     /// Whether it takes so long that a caller who is no thread of the pool had better wait.
     is_long: bool,
     rows_are_best: bool,
+    /// Whether what is computed is not as Θ is, but has a row and a column for each of its numbers.
+    is_square: bool,
     /// How many partial gradients there are beside the first, ...
     partials: usize,
     /// ... and whether that is the gradient itself.
     is_gradient_first: bool,
 }
 
-impl Plan {
-    pub(crate) fn new(shape: Shape, block_bytes: Option<usize>) -> Self {
-        let Shape { samples, features, classes, planes, size, storage, .. } = shape;
+/// How an evaluation is shared among threads.
+#[derive(Clone, Copy, Debug)]
+struct Sharing {
+    groups: usize,
+    in_pieces: bool,
+    /// Multiply-adds of `f32`, and what is worth as many.
+    work: usize,
+}
+
+impl Sharing {
+    /// Of one with a gradient, or less.
+    fn new(shape: &Shape) -> Self {
+        let Shape { samples, features, classes, size, storage, .. } = *shape;
         let theta = features.saturating_mul(classes);
         let theta_bytes = theta.saturating_mul(size);
-        let is_sparse = matches!(storage, Storage::Sparse { .. });
         let numbers = match storage {
             Storage::Sparse { entries } => entries,
             _ => samples.saturating_mul(features),
@@ -250,7 +267,56 @@ impl Plan {
                 in_pieces = pieces_work >= PIECES_WORK;
             }
         }
+        let work = if in_pieces { pieces_work } else { groups_work };
+        Self { groups, in_pieces, work }
+    }
 
+    fn of_hessian(shape: &Shape) -> Self {
+        let Shape { samples, features, classes, size, storage, .. } = *shape;
+        let theta = features.saturating_mul(classes);
+        let square = theta.saturating_mul(theta);
+        // It is symmetric.
+        let work = square.saturating_mul(samples).saturating_mul(size / 4) / 2;
+        let in_cache = PARTIALS_BYTES / square.saturating_mul(size).max(1);
+        let affordable = match storage {
+            Storage::Sparse { .. } => 0,
+            _ => in_cache.min((samples / GROUP_SAMPLES).max(FEW_GROUPS.min(samples / LEAST_GROUP_SAMPLES))),
+        };
+        if affordable >= FEW_GROUPS && work >= SERIAL_WORK {
+            let wanted = (work / GROUP_WORK).clamp(2, MAX_GROUPS);
+            Self { groups: 1 << wanted.min(affordable).ilog2(), in_pieces: false, work }
+        } else {
+            Self { groups: 1, in_pieces: work >= PIECES_WORK, work }
+        }
+    }
+}
+
+impl Plan {
+    pub(crate) fn new(shape: Shape, block_bytes: Option<usize>) -> Self {
+        Self::cut(shape, block_bytes, Sharing::new(&shape))
+    }
+
+    /// For a result of a number for each two of Θ. A block keeps its features three times for each class.
+    pub(crate) fn of_hessian(shape: Shape, block_bytes: Option<usize>) -> Self {
+        let Shape { features, classes, planes, size, storage, .. } = shape;
+        let (planes, block_bytes) = match storage {
+            Storage::Sparse { .. } => (planes, block_bytes),
+            _ => {
+                let planes = features.saturating_mul(3).saturating_add(planes);
+                let each = classes.saturating_mul(planes).saturating_add(features).saturating_mul(size);
+                let least = each.saturating_mul(HESSIAN_SAMPLES);
+                (planes, block_bytes.or(Some(least.max(HESSIAN_BLOCK_BYTES))))
+            }
+        };
+        let plan = Self::cut(Shape { planes, ..shape }, block_bytes, Sharing::of_hessian(&shape));
+        Self { is_square: true, ..plan }
+    }
+
+    fn cut(shape: Shape, block_bytes: Option<usize>, sharing: Sharing) -> Self {
+        let Shape { samples, features, classes, planes, size, storage, .. } = shape;
+        let Sharing { groups, in_pieces, work } = sharing;
+        let theta_bytes = features.saturating_mul(classes).saturating_mul(size);
+        let is_sparse = matches!(storage, Storage::Sparse { .. });
         let tall = !is_sparse && classes > THIN && theta_bytes > LARGE_THETA_BYTES;
         let kept = classes.saturating_mul(planes);
         let per_row = match storage {
@@ -293,7 +359,6 @@ impl Plan {
         let class_major = samples > 1 && !few && !are_long && (classes <= FEW_CLASSES || many);
         let layout = if class_major { Layout::ClassMajor } else { Layout::SampleMajor };
         let groups = groups.min(blocks).max(1);
-        let work = if in_pieces { pieces_work } else { groups_work };
         let is_long = work >= ENTERED_WORK;
         Self {
             shape,
@@ -305,6 +370,7 @@ impl Plan {
             in_pieces,
             is_long,
             rows_are_best,
+            is_square: false,
             partials: 0,
             is_gradient_first: true,
         }
@@ -335,15 +401,6 @@ impl Plan {
     /// Whether the products of a block are to be split.
     pub(crate) fn in_pieces(&self) -> bool {
         self.in_pieces
-    }
-
-    /// With one group, its products split if there is enough to do: for a result too large to have several, of a number for each
-    /// two of Θ, which takes far longer than a gradient.
-    pub(crate) fn with_one_group(self) -> Self {
-        let Shape { samples, features, classes, size, .. } = self.shape;
-        let theta = features.saturating_mul(classes);
-        let work = theta.saturating_mul(theta).saturating_mul(samples).saturating_mul(size / 4);
-        Self { groups: 1, in_pieces: true, is_long: work >= ENTERED_WORK, ..self }
     }
 
     /// Whether the features are so few that they stay in a second-level cache from one evaluation to the next.
@@ -397,6 +454,7 @@ impl Plan {
     /// and is so small that another costs little, or still holds what the sum of several is to be added to.
     pub(crate) fn with_partials<T>(self, gradient: MatRef<'_, T>, held: Destination) -> Self {
         let is_gradient_first = match self.groups {
+            1 if self.is_square => true,
             _ if self.is_sparse() => false,
             1 => self.copies(gradient).is_none(),
             _ => held == Destination::Replace && self.order_of_partials().is_that_of(gradient),
@@ -404,11 +462,13 @@ impl Plan {
         Self { partials: self.groups - 1, is_gradient_first, ..self }
     }
 
-    /// The partial gradients of so many rows.
+    /// The partial gradients, or Hessians, of a Θ of so many rows.
     pub(crate) fn partials(&self, rows: usize) -> Partials {
-        let (columns, stacked) = match self.is_sparse() {
-            true => (self.padded_classes(), true),
-            false => (self.shape.classes, self.order_of_partials() == MatrixOrder::RowMajor),
+        let theta = rows.saturating_mul(self.shape.classes);
+        let (rows, columns, stacked) = match self.is_sparse() {
+            _ if self.is_square => (theta, theta, false),
+            true => (rows, self.padded_classes(), true),
+            false => (rows, self.shape.classes, self.order_of_partials() == MatrixOrder::RowMajor),
         };
         let (others, is_gradient_first) = (self.partials, self.is_gradient_first);
         Partials { rows, columns, others, is_gradient_first, stacked }
@@ -435,7 +495,7 @@ impl Plan {
     }
 
     fn order_of_partials(&self) -> MatrixOrder {
-        self.best_order().unwrap_or(MatrixOrder::ColumnMajor)
+        self.best_order().filter(|_| !self.is_square).unwrap_or(MatrixOrder::ColumnMajor)
     }
 
     /// How the products like Θ and the gradient to lie; nothing if either way will do, or copies would cost too much.

@@ -18,6 +18,7 @@ for_each_float!(
     pairs_of_options,
     levels_agree,
     threads_agree,
+    hessians,
     pieces,
     least_shapes,
     bad_options,
@@ -397,12 +398,13 @@ fn reference_derivatives() {
 /// The shapes of [`Case`]s that only ask whether, not how exactly.
 const SHAPE: (usize, usize, usize) = (20, 3, 4);
 
-/// The same bits for any number of threads, of every derivative.
+fn pools() -> [rayon::ThreadPool; 3] {
+    [1, 2, 3].map(|n| rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap())
+}
+
+/// The same bits for any number of threads, of every derivative that is as Θ is.
 fn threads_agree<T: Float>() {
-    let pools: Vec<_> = [1, 2, 3]
-        .map(|n| rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap())
-        .into_iter()
-        .collect();
+    let pools = pools();
     let all_but_soft: Vec<Toggle> = TOGGLES.iter().copied().filter(|&t| t != Soft).collect();
     for on in [&TOGGLES[..], &all_but_soft] {
         for shape in [(20_000, 8, 4), (300, 40, 150), (83, 6, 1101)] {
@@ -435,6 +437,34 @@ fn threads_agree<T: Float>() {
                     let found = pool.install(|| bits(Parallelism::Rayon));
                     assert!(found == serial, "{on:?}, {shape:?}, {storage:?}, {pool:?}");
                 }
+            }
+        }
+    }
+}
+
+/// A Hessian that several groups add up, and one whose products are split: right, into rows and into columns, and of the same bits
+/// for any number of threads.
+fn hessians<T: Float>() {
+    let pools = pools();
+    for shape in [(300, 16, 8), (230, 40, 16)] {
+        let case = Case::<T>::new(shape, &[SampleWeights, Intercept, ZLoss]);
+        let stored = Stored::new(case.x.as_ref(), Storage::Dense);
+        let (batch, theta) = (case.batch(0..shape.0, &stored), case.theta.as_ref());
+        let truth = case.reference(wide(theta).as_ref()).hessian;
+        for is_row_major in [false, true] {
+            let hessian = |parallelism| {
+                let mut out = Mat::full(truth.nrows(), truth.nrows(), T::of(f64::NAN));
+                let view = if is_row_major { out.as_mut().transpose_mut() } else { out.as_mut() };
+                let objective = case.objective.clone().parallelism(parallelism);
+                objective.hessian(&batch, theta, view, &mut worn()).unwrap();
+                out
+            };
+            let serial = hessian(Parallelism::Serial);
+            near(serial.as_ref(), truth.as_ref(), &format!("{shape:?}, {is_row_major}"));
+            assert!(hessian(Parallelism::Rayon) == serial, "{shape:?}, {is_row_major}, outside");
+            for pool in &pools {
+                let found = pool.install(|| hessian(Parallelism::Rayon));
+                assert!(found == serial, "{shape:?}, {is_row_major}, {pool:?}");
             }
         }
     }

@@ -206,3 +206,9 @@ impl<'a, T: Real> Problem<'a, T> {
         (MatRef::from_column_major_slice_with_stride(copy, rows, columns, stride), room)
     }
 }
+
+/// A matrix of so many rows of so many contiguous numbers, and what is left of the room.
+pub(super) fn take_rows<T>(room: &mut [T], rows: usize, columns: usize) -> (MatMut<'_, T>, &mut [T]) {
+    let (own, room) = room.split_at_mut(columns * rows);
+    (MatMut::from_row_major_slice_mut(own, rows, columns), room)
+}

@@ -9,6 +9,7 @@ use super::log::LogOf;
 use super::reduce::{AddUp, Bounds, ColumnSums, has_nan, map, max_ignoring_nan};
 use super::registers::{AskRegisters, Registers};
 use super::residual::Residual;
+use super::scaled::ScaledSamples;
 use super::softmax;
 use super::sparse::{SparseGradient, SparseScores};
 use super::tanh::Tangent;
@@ -232,6 +233,7 @@ kernels!(
     run_multiples(Multiples) -> (),
     run_wide(Wide) -> (),
     run_copy(MatrixCopy) -> (),
+    run_scaled_samples(ScaledSamples) -> (),
     run_sparse_scores(SparseScores) -> (),
     run_sparse_gradient(SparseGradient) -> (),
     #[cfg(feature = "half")]

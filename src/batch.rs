@@ -3,7 +3,7 @@
 #[cfg(feature = "half")]
 mod narrow;
 
-use crate::kernel::{NO_LABEL, Real, SimdLevel, Sparse};
+use crate::kernel::{NO_LABEL, Real, SUMS, SimdLevel, Sparse, add_in_turns, sum_of};
 #[cfg(feature = "fit")]
 use crate::objective::check_weight;
 use crate::options::Options;
@@ -368,15 +368,17 @@ impl<'a, T: Real> Batch<'a, T> {
                 found: weights.len(),
             });
         }
-        let mut total = 0.0;
-        for (sample, weight) in weights.iter().map(|w| w.to_f64()).enumerate() {
-            if !(weight >= 0.0 && weight.is_finite()) {
-                return Err(Error::InvalidWeight { sample, weight });
+        let is_valid = |weight: T| weight.to_f64() >= 0.0 && weight.to_f64().is_finite();
+        if !weights.iter().fold(true, |all, &weight| all & is_valid(weight)) {
+            let invalid = weights.iter().enumerate().find(|&(_, &weight)| !is_valid(weight));
+            if let Some((sample, weight)) = invalid {
+                return Err(Error::InvalidWeight { sample, weight: weight.to_f64() });
             }
-            total += weight;
         }
+        let mut sums = [0.0; SUMS];
+        add_in_turns(&mut sums, weights, |weight| weight.to_f64());
         self.weights = Some(weights);
-        self.total_weight = total;
+        self.total_weight = sum_of(sums);
         Ok(self)
     }
 
@@ -414,7 +416,7 @@ impl<'a, T: Real> Batch<'a, T> {
             }
             _ => return self.total_weight,
         };
-        let mut total = 0.0;
+        let mut sums = [0.0; SUMS];
         let mut chunk = [0; CHUNK];
         for start in (0..self.samples()).step_by(CHUNK) {
             let samples = start..self.samples().min(start + CHUNK);
@@ -423,14 +425,20 @@ impl<'a, T: Real> Batch<'a, T> {
             if let Some(ignore) = options.ignore_label {
                 labels.for_each_equal(samples.clone(), ignore, |i| chunk[i] = NO_LABEL);
             }
-            for (sample, &label) in samples.zip(&*chunk) {
-                if (label as usize) < classes && label != NO_LABEL {
-                    total += self.weights.map_or(1.0, |weights| weights[sample].to_f64())
-                        * options.class_weight(label as usize);
+            let of_class = |label: u32| {
+                let counts = (label as usize) < classes && label != NO_LABEL;
+                if counts { options.class_weight(label as usize) } else { 0.0 }
+            };
+            match self.weights {
+                None => add_in_turns(&mut sums, chunk, of_class),
+                Some(weights) => {
+                    for (i, (&label, weight)) in chunk.iter().zip(&weights[samples]).enumerate() {
+                        sums[i % SUMS] += of_class(label) * weight.to_f64();
+                    }
                 }
             }
         }
-        total
+        sum_of(sums)
     }
 
     /// The weight of each sample, 0 for those that are ignored.

@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::gemm::{Destination, Product};
 use crate::kernel::{
     ColumnSums, Curve, Layout, MatrixCopy, Multiply, NO_LABEL, Real, Residual, Scores, SimdLevel, SoftCap,
-    Span, SparseGradient, SparseScores, Target, Transform, Want,
+    Span, SparseGradient, SparseScores, Target, Transform, Want, silent,
 };
 use crate::options::Options;
 use crate::schedule::{Case, Halves, Parallelism, Plan, Shape, Storage, Threads};
@@ -453,12 +453,6 @@ impl<'a, T: Real> Problem<'a, T> {
     }
 }
 
-/// The samples of weight 0.
-fn silent(weights: Option<&[f64]>) -> impl Iterator<Item = usize> + '_ {
-    let weights = weights.unwrap_or_default().iter().enumerate();
-    weights.filter(|&(_, &weight)| weight == 0.0).map(|(sample, _)| sample)
-}
-
 /// The samples without those that have weight 0 and features that are not finite, as runs of neighbours: their
 /// residual is 0, but 0·NaN and 0·∞ would poison a product.
 fn unpoisoned<'a, T: Real>(
@@ -469,9 +463,10 @@ fn unpoisoned<'a, T: Real>(
         weights.is_some_and(|weights| weights[sample] == 0.0)
             && features.row(sample).iter().any(|x| !x.to_f64().is_finite())
     };
+    let has_silent = silent(weights).next().is_some();
     let mut rest = 0..features.nrows();
     core::iter::from_fn(move || {
-        if weights.is_none() {
+        if !has_silent {
             return (!rest.is_empty()).then(|| core::mem::replace(&mut rest, 0..0));
         }
         let start = rest.clone().find(|&sample| !poisoned(sample))?;

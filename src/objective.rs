@@ -465,7 +465,7 @@ impl Objective {
         };
         zip!(&mut gradient, sum).for_each(|unzip!(out, x)| *out = T::from_f64(x.to_f64() / divisor));
         self.options.add_penalised(gradient, theta, features);
-        Ok(loss / divisor + self.options.penalty(theta, features))
+        Ok(loss / divisor + self.options.penalty(theta, features, self.level()))
     }
 
     fn gradients<T: Real>(
@@ -511,7 +511,7 @@ impl Objective {
 
     /// ½·λ‖Θ‖².
     fn penalty<T: Real>(&self, batch: &Batch<'_, T>, theta: MatRef<'_, T>) -> f64 {
-        self.options.penalty(theta, batch.features().features())
+        self.options.penalty(theta, batch.features().features(), self.level())
     }
 
     /// Adds λ·`matrix` but for the row of the intercept.
@@ -543,6 +543,10 @@ impl Objective {
         self.options.check(theta.ncols())
     }
 
+    fn level(&self) -> SimdLevel {
+        self.level.unwrap_or_else(SimdLevel::best)
+    }
+
     /// What can be computed of a batch.
     fn problem_of<'a, T: Real>(
         &'a self,
@@ -563,7 +567,7 @@ impl Objective {
         targets: Option<Targets<'a, T>>,
         task: Task,
     ) -> Problem<'a, T> {
-        let level = self.level.unwrap_or_else(SimdLevel::best);
+        let level = self.level();
         let (options, parallelism, block_bytes) = (&self.options, self.parallelism, self.block_bytes);
         Problem::new(features, theta, targets, options, task, level, parallelism, block_bytes)
     }

@@ -1,7 +1,7 @@
 //! What an objective makes of targets and scores: all that it was told but how to compute.
 
 use crate::error::{Error, Parameter};
-use crate::kernel::Real;
+use crate::kernel::{Real, SimdLevel, SumOfSquares};
 use faer::{MatMut, MatRef, unzip, zip};
 
 /// The options of an [`Objective`](crate::Objective) that change the value of the loss. Each is unused by default.
@@ -103,13 +103,11 @@ impl Options {
     }
 
     /// ½·λ‖Θ‖², the intercept aside.
-    pub(crate) fn penalty<T: Real>(&self, theta: MatRef<'_, T>, features: usize) -> f64 {
+    pub(crate) fn penalty<T: Real>(&self, theta: MatRef<'_, T>, features: usize, level: SimdLevel) -> f64 {
         if self.l2 == 0.0 {
             return 0.0;
         }
-        let mut squares = 0.0;
-        zip!(theta.subrows(0, features)).for_each(|unzip!(x)| squares += x.to_f64() * x.to_f64());
-        0.5 * self.l2 * squares
+        0.5 * self.l2 * T::run_sum_of_squares(SumOfSquares { x: theta.subrows(0, features) }, level)
     }
 
     /// Adds λ·`matrix`, the row of the intercept aside.

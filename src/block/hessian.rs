@@ -5,9 +5,9 @@
 //! other, and the same again within each half. Of one class, where that would cancel, it is a product of its own.
 
 use super::features::{Pass, Rows, take_rows};
-use super::{Gradient, Problem, silent};
+use super::{Gradient, Problem};
 use crate::gemm::{Destination, Product};
-use crate::kernel::{Curve, MAX_LANES, PerSample, Real, ScaledSamples, Span, Sparse};
+use crate::kernel::{Curve, MAX_LANES, PerSample, Real, ScaledSamples, Span, Sparse, silent};
 use crate::schedule::middle;
 use crate::workspace::BlockScratch;
 use core::ops::Range;

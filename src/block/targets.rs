@@ -44,9 +44,9 @@ impl<T: Real> Problem<'_, T> {
             {
                 labels.for_each_equal(samples.clone(), ignore, |i| (block.labels[i], out[i]) = (0, 0.0));
             }
-            if self.weighs_labels() {
+            if let Some(of_class) = self.options.class_weights.as_deref().filter(|_| self.weighs_labels()) {
                 for (weight, &label) in out.iter_mut().zip(&*block.labels) {
-                    *weight *= self.options.class_weight(label as usize);
+                    *weight *= of_class[label as usize];
                 }
             }
         }
@@ -75,23 +75,17 @@ impl<T: Real> Problem<'_, T> {
                 }
             }
             _ => {
+                // Else the class weight is a part of the sample's.
+                let at = |class: usize, share: f64| {
+                    if self.options.spells_out_labels() { at(class, share) } else { share }
+                };
                 for class in 0..classes {
-                    out.as_mut().col_mut(class).fill(T::from_f64(self.label_target(class, false)));
+                    out.as_mut().col_mut(class).fill(T::from_f64(at(class, 0.0)));
                 }
                 for (i, &label) in labels.iter().enumerate() {
-                    out[(i, label as usize)] = T::from_f64(self.label_target(label as usize, true));
+                    out[(i, label as usize)] = T::from_f64(at(label as usize, 1.0));
                 }
             }
-        }
-    }
-
-    /// t of a class that is the label or is not. The class weight may be a part of the sample's.
-    fn label_target(&self, class: usize, is_label: bool) -> f64 {
-        let share = f64::from(u8::from(is_label));
-        if self.options.spells_out_labels() {
-            self.options.target(class, share, self.classes())
-        } else {
-            share
         }
     }
 }

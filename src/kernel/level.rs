@@ -6,7 +6,7 @@ use super::curvature::Curvature;
 use super::exp::ExpOf;
 use super::largest::LargestClass;
 use super::log::LogOf;
-use super::reduce::{AddUp, Bounds, ColumnSums, has_nan, map, max_ignoring_nan};
+use super::reduce::{AddUp, Bounds, ColumnSums, SumOfSquares, has_nan, map, max_ignoring_nan};
 use super::registers::{AskRegisters, Registers};
 use super::residual::Residual;
 use super::scaled::ScaledSamples;
@@ -228,6 +228,7 @@ kernels!(
     run_multiply(Multiply) -> (),
     run_column_sums(ColumnSums) -> (),
     run_add_up(AddUp) -> (),
+    run_sum_of_squares(SumOfSquares) -> f64,
     run_dot(Dot) -> (),
     run_outer(Outer) -> (),
     run_multiples(Multiples) -> (),

@@ -7,6 +7,29 @@ use crate::gemm::Destination;
 use faer::{MatMut, MatRef};
 use pulp::{Simd, WithSimd};
 
+/// Sums that take turns, so that the additions need not wait for one another, in an order that is the same at every level.
+pub(crate) const SUMS: usize = 8;
+
+/// The sum of such sums.
+#[inline(always)]
+pub(crate) fn sum_of([a, b, c, d, e, f, g, h]: [f64; SUMS]) -> f64 {
+    ((a + b) + (c + d)) + ((e + f) + (g + h))
+}
+
+/// To sums that take turns, what `of` makes of numbers is added.
+#[inline(always)]
+pub(crate) fn add_in_turns<T: Copy>(sums: &mut [f64; SUMS], numbers: &[T], of: impl Fn(T) -> f64) {
+    let (chunks, rest) = numbers.as_chunks::<SUMS>();
+    for chunk in chunks {
+        for i in 0..SUMS {
+            sums[i] += of(chunk[i]);
+        }
+    }
+    for (sum, &number) in sums.iter_mut().zip(rest) {
+        *sum += of(number);
+    }
+}
+
 /// A sum of registers, lane by lane, with Kahan's compensation (*Pracniques: further remarks on reducing truncation
 /// errors*, CACM 8, 1965): for non-negative terms the error is about one ulp whatever their number.
 pub(crate) struct CompensatedSum<T: Lanes, S: Simd, const N: usize = 1> {
@@ -397,6 +420,29 @@ impl<T: Lanes> WithSimd for &mut ColumnSums<'_, T> {
                 }
             }
         }
+    }
+}
+
+/// Σ x² of a matrix, in f64.
+pub(crate) struct SumOfSquares<'a, T> {
+    pub(crate) x: MatRef<'a, T>,
+}
+
+impl<T: Lanes> WithSimd for &mut SumOfSquares<'_, T> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> f64 {
+        let x = if self.x.row_stride() == 1 { self.x } else { self.x.transpose() };
+        let square = |x: T| x.to_f64() * x.to_f64();
+        let mut sums = [0.0; SUMS];
+        for line in x.col_iter() {
+            match line.try_as_col_major() {
+                Some(line) => add_in_turns(&mut sums, line.as_slice(), square),
+                None => line.iter().enumerate().for_each(|(i, &x)| sums[i % SUMS] += square(x)),
+            }
+        }
+        sum_of(sums)
     }
 }
 

@@ -28,6 +28,7 @@ mod across_samples;
 use super::ahead::Span;
 use super::lines::{Lines, lines};
 use super::log::{Logarithm, log1p_by_inverse, log1p_nonnegative};
+use super::reduce::{SUMS, sum_of};
 use super::scores::{Layout, Scores};
 use super::vector::{UNROLL, Vector, alone};
 use crate::schedule::Halves;
@@ -214,14 +215,15 @@ impl<'a, T: Logarithm> Residual<'a, T> {
     /// Sets the coefficients, and makes samples of weight 0 harmless.
     #[inline(always)]
     fn set_coefficients(&mut self) {
-        self.per_sample.coefficient.fill(T::from_f64(1.0 / self.divisor));
+        let coefficients = &mut *self.per_sample.coefficient;
+        coefficients.fill(T::from_f64(1.0 / self.divisor));
         if let Some(weights) = self.weights {
-            for (i, (c, &weight)) in self.per_sample.coefficient.iter_mut().zip(weights).enumerate() {
+            for (c, &weight) in coefficients.iter_mut().zip(weights) {
                 // Divided, and in f64: 1 / the sum of the weights may be no normal number.
                 *c = T::from_f64(weight / self.divisor);
-                if weight == 0.0 {
-                    silence(&mut self.scores, i);
-                }
+            }
+            for sample in silent(Some(weights)) {
+                silence(&mut self.scores, sample);
             }
         }
     }
@@ -258,22 +260,26 @@ impl<'a, T: Logarithm> Residual<'a, T> {
     /// order is the same at every level and the additions need not wait for one another.
     #[inline(always)]
     fn sum_losses(&mut self) -> f64 {
-        let samples = self.scores.samples;
-        let plain = if self.is_plain() { samples / SUMS } else { 0 };
+        let (whole, rest) = (self.scores.samples / SUMS, self.scores.samples % SUMS);
         let mut sums = [0.0; SUMS];
-        for chunk in 0..plain {
-            self.add_losses::<true>(chunk, &mut sums);
+        if self.is_plain() {
+            for chunk in 0..whole {
+                self.add_losses::<true>(chunk, SUMS, &mut sums);
+            }
+        } else {
+            for chunk in 0..whole {
+                self.add_losses::<false>(chunk, SUMS, &mut sums);
+            }
         }
-        for chunk in plain..samples.div_ceil(SUMS) {
-            self.add_losses::<false>(chunk, &mut sums);
+        if rest > 0 {
+            self.add_losses::<false>(whole, rest, &mut sums);
         }
-        let [a, b, c, d, e, f, g, h] = sums;
-        ((a + b) + (c + d)) + ((e + f) + (g + h))
+        sum_of(sums)
     }
 
-    /// Those of some samples, to a sum each. `PLAIN`: all these are samples, with labels, and no option changes a loss.
+    /// Those of so many samples of a chunk, to a sum each. `PLAIN`: with labels, and no option changes a loss.
     #[inline(always)]
-    fn add_losses<const PLAIN: bool>(&mut self, chunk: usize, sums: &mut [f64; SUMS]) {
+    fn add_losses<const PLAIN: bool>(&mut self, chunk: usize, count: usize, sums: &mut [f64; SUMS]) {
         let PerSample { label_score, top, tail, total, .. } = &self.per_sample;
         let (label_score, top, tail) =
             (chunk_of(label_score, chunk), chunk_of(top, chunk), chunk_of(tail, chunk));
@@ -289,25 +295,25 @@ impl<'a, T: Logarithm> Residual<'a, T> {
             }
         }
         if !PLAIN {
-            let (start, end) = (chunk * SUMS, self.scores.samples.min((chunk + 1) * SUMS));
             if self.z_loss != 0.0 {
                 for i in 0..SUMS {
                     let log_sum_exp = top[i].to_f64() + tail[i].to_f64();
                     losses[i] += self.z_loss * (log_sum_exp * log_sum_exp);
                 }
             }
+            let samples = chunk * SUMS..chunk * SUMS + count;
             if let Some(weights) = self.weights {
-                for (loss, weight) in losses.iter_mut().zip(&weights[start..end]) {
+                for (loss, weight) in losses.iter_mut().zip(&weights[samples.clone()]) {
                     *loss *= weight;
                 }
             }
             if let Some(out) = &mut self.losses {
-                for (out, &loss) in out[start..end].iter_mut().zip(&losses) {
+                for (out, &loss) in out[samples].iter_mut().zip(&losses) {
                     *out = T::from_f64(loss);
                 }
             }
             // The padding of the scratch holds numbers too, but they are nobody's.
-            losses[end - start..].fill(0.0);
+            losses[count..].fill(0.0);
         }
         for i in 0..SUMS {
             sums[i] += losses[i];
@@ -321,8 +327,18 @@ fn chunk_of<T>(numbers: &[T], chunk: usize) -> &[T; SUMS] {
     &numbers.as_chunks::<SUMS>().0[chunk]
 }
 
-/// Sums that take turns.
-const SUMS: usize = 8;
+/// The samples of weight 0. There are seldom any, so some are looked at together.
+#[inline(always)]
+pub(crate) fn silent(weights: Option<&[f64]>) -> impl Iterator<Item = usize> + '_ {
+    const TOGETHER: usize = 64;
+    let is_silent = |weight: f64| weight == 0.0;
+    let chunks = weights.unwrap_or_default().chunks(TOGETHER).enumerate();
+    let some = chunks.filter(move |(_, chunk)| chunk.iter().fold(false, |any, &w| any | is_silent(w)));
+    some.flat_map(move |(i, chunk)| {
+        let samples = (i * TOGETHER..).zip(chunk);
+        samples.filter(move |&(_, &weight)| is_silent(weight)).map(|(sample, _)| sample)
+    })
+}
 
 /// Makes a sample of weight 0 harmless: its scores become 0, so that its loss and residual are finite, and 0 after
 /// weighting.

@@ -75,17 +75,18 @@ const TRIAL: u32 = 6;
 /// ... and those of them that count: before, threads wake.
 const COUNTED: u32 = 3;
 
-/// How many times longer than what a trial lost it takes until the next.
+/// How many times longer than what a trial lost it takes until the next, at most; each that changes nothing doubles it, ...
 const PATIENCE: f64 = 100.0;
 
-/// The same until the first of evaluations that are not shared, which may lose all that the other threads could do meanwhile.
+/// ... from this on after a change, for where other programs come and go the next is near. It is as long until the first of
+/// evaluations that are not shared, which may lose all that the other threads could do meanwhile.
 const PROMPTNESS: f64 = 10.0;
 
 /// Evaluations that the time of one is averaged over.
 const MEMORY: f64 = 8.0;
 
-/// How many times that average one counts at most: the processor may have been away.
-const OUTLIER: f64 = 4.0;
+/// How many times that average one counts at most: the processor may have been away, or the other threads asleep.
+const OUTLIER: f64 = 2.0;
 
 /// How much longer one way takes than the other was found to take, before it is given up without a trial.
 const CLEARLY: f64 = 1.125;
@@ -105,11 +106,14 @@ struct Experience {
     spent: f64,
     /// Time until the next.
     rest: f64,
+    /// How many times longer that is than what was lost.
+    patience: f64,
 }
 
 impl Experience {
     const fn of(hash: u64) -> Self {
-        Self { hash, is_shared: true, times: [f64::INFINITY; 2], trial: TRIAL, spent: 0.0, rest: 0.0 }
+        let times = [f64::INFINITY; 2];
+        Self { hash, is_shared: true, times, trial: TRIAL, spent: 0.0, rest: 0.0, patience: PROMPTNESS }
     }
 
     /// One has been carried out.
@@ -118,9 +122,9 @@ impl Experience {
         if is_shared != self.is_shared {
             return;
         }
-        self.spent += took;
         let [own, other] = [is_shared, !is_shared].map(usize::from);
         if self.trial > 0 {
+            self.spent += took;
             self.trial -= 1;
             if self.trial < COUNTED {
                 self.times[own] = self.times[own].min(took);
@@ -129,12 +133,16 @@ impl Experience {
                 self.settle(threads);
             }
         } else {
-            self.times[own] += (took.min(OUTLIER * self.times[own]) - self.times[own]) / MEMORY;
+            let took = took.min(OUTLIER * self.times[own]);
+            self.spent += took;
+            self.times[own] += (took - self.times[own]) / MEMORY;
             if self.spent > self.rest {
                 self.times[other] = f64::INFINITY;
                 (self.is_shared, self.trial, self.spent) = (!is_shared, TRIAL, 0.0);
             } else if self.times[own] > CLEARLY * self.times[other] {
-                self.is_shared = !is_shared;
+                self.patience = PROMPTNESS;
+                self.rest = self.patience * f64::from(TRIAL) * self.times[other];
+                (self.is_shared, self.spent) = (!is_shared, 0.0);
             }
         }
     }
@@ -143,12 +151,16 @@ impl Experience {
     fn settle(&mut self, threads: f64) {
         let [alone, shared] = self.times;
         let trial = f64::from(TRIAL) * alone.min(shared);
-        self.rest = if alone.is_finite() {
-            PATIENCE * (self.spent - trial).max(trial)
+        let tried_shared = self.is_shared;
+        (self.is_shared, self.rest) = if alone.is_finite() {
+            let is_shared = shared < alone;
+            let changes = is_shared == tried_shared;
+            self.patience = if changes { PROMPTNESS } else { PATIENCE.min(2.0 * self.patience) };
+            (is_shared, self.patience * (self.spent - trial).max(trial))
         } else {
-            PROMPTNESS * trial * (threads - 1.0)
+            (true, PROMPTNESS * trial * (threads - 1.0))
         };
-        (self.is_shared, self.spent) = (shared < alone, 0.0);
+        self.spent = 0.0;
     }
 }
 
@@ -188,10 +200,28 @@ mod tests {
         assert!(experience.is_shared);
     }
 
+    /// Other threads fall asleep between spells of evaluations, and the first few of each wait for them.
+    #[test]
+    fn a_slow_start_is_soon_forgotten() {
+        let mut experience = Experience::of(0);
+        together(&mut experience, 10_000, 1.0, 0.6);
+        let mut time = 0.0;
+        for _ in 0..100 {
+            time += together(&mut experience, 4, 1.0, 5.0);
+            time += together(&mut experience, 396, 1.0, 0.6);
+        }
+        assert!(time < 0.75 * 40_000.0, "{time}");
+    }
+
     #[test]
     fn an_interruption_changes_nothing() {
         let mut experience = Experience::of(0);
         together(&mut experience, 10_000, 1.0, 0.6);
+        // Not in a trial of the other way.
+        while experience.trial > 0 {
+            together(&mut experience, 1, 1.0, 0.6);
+        }
+        assert!(experience.is_shared);
         together(&mut experience, 1, 1.0, 1000.0);
         assert!(experience.is_shared);
     }

@@ -78,6 +78,7 @@ impl<T: Real> Problem<'_, T> {
         }
     }
 
+    /// Number by number of the features that are stored.
     fn add_sparse(
         &self,
         x: Sparse<'_, T>,
@@ -108,6 +109,7 @@ impl<T: Real> Problem<'_, T> {
         }
     }
 
+    /// With the factors of all products in the room for copies.
     fn add_dense(
         &self,
         features: MatRef<'_, T>,
@@ -149,6 +151,7 @@ impl<T: Real> Problem<'_, T> {
         self.add_square(Square { out: matrix, held, x, left, right, diagonal });
     }
 
+    /// On the diagonal and below it.
     fn add_square(&self, square: Square<'_, T>) {
         let Square { out, held, x, left, right, diagonal } = square;
         let (width, classes) = (x.ncols(), out.ncols() / x.ncols());

@@ -326,8 +326,8 @@ impl Objective {
     /// The Hessian of J at Θ into `out`: symmetric, one row and one column for each number of Θ, its columns one after
     /// the other. Of r rows of Θ, class k and feature j are at k·r + j.
     ///
-    /// It takes ½·m·(rK)² multiply-adds and (rK)² numbers of memory: for rK up to a few thousand. Scratch is some 1,500·rK numbers for
-    /// each thread that takes samples of its own, and up to 4 MiB of sums; of all threads together where (rK)² is more than that.
+    /// It takes ½·m·(rK)² multiply-adds and (rK)² numbers of memory: for rK up to a few thousand. Scratch is some 4 MiB, or 800·rK
+    /// numbers if that is more; where four Hessians fit 4 MiB, as much for each thread, and the sums of groups of samples.
     ///
     /// # Errors
     /// Those of [`loss_and_gradient`](Self::loss_and_gradient), with [`Error::OutputShape`] if `out` is not rK×rK.

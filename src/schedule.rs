@@ -271,6 +271,7 @@ impl Sharing {
         Self { groups, in_pieces, work }
     }
 
+    /// In groups only where each may well have a Hessian of its own.
     fn of_hessian(shape: &Shape) -> Self {
         let Shape { samples, features, classes, size, storage, .. } = *shape;
         let theta = features.saturating_mul(classes);
@@ -312,6 +313,7 @@ impl Plan {
         Self { is_square: true, ..plan }
     }
 
+    /// Its blocks, and the order of their scores.
     fn cut(shape: Shape, block_bytes: Option<usize>, sharing: Sharing) -> Self {
         let Shape { samples, features, classes, planes, size, storage, .. } = shape;
         let Sharing { groups, in_pieces, work } = sharing;

@@ -40,7 +40,7 @@ impl<T: Real> Product<'_, T> {
             // Of any piece the bits are the same, and the fewer there are, the less is copied.
             let count = threads.count();
             let times = count.next_power_of_two().ilog2() + if count.is_power_of_two() { 0 } else { 2 };
-            self.cut(threads, times, 1, &|piece| piece.run_wide(level));
+            self.cut(threads, times, 1, PIECE_WORK, &|piece| piece.run_wide(level));
         } else {
             let most_wide = match self.dst.row_stride() {
                 // Multiples of a few lines are written as they lie in memory.
@@ -49,8 +49,13 @@ impl<T: Real> Product<'_, T> {
                 // and again.
                 _ => MOST_WIDE,
             };
-            self.cut(threads, PIECE_DEPTH, most_wide, &|piece| piece.run_thin(level));
+            self.cut(threads, PIECE_DEPTH, most_wide, PIECE_WORK, &|piece| piece.run_thin(level));
         }
+    }
+
+    /// The same in pieces as large as can be, of so many multiply-adds at most.
+    pub(crate) fn run_in_large_pieces(self, level: SimdLevel, threads: Threads, most: usize) {
+        self.cut(threads, u32::MAX, 1, most, &|piece| piece.run(level));
     }
 
     /// On the kernel for wide products, which suits it.
@@ -79,10 +84,18 @@ impl<T: Real> Product<'_, T> {
         matmul(self.dst, accum, self.a, self.b, T::ONE, Par::Seq);
     }
 
-    /// Cuts it in two, so many times, across its rows where it has up to so many columns a row, and runs the pieces.
-    fn cut(self, threads: Threads, times: u32, most_columns: usize, run: &(impl Fn(Self) + Sync)) {
+    /// Cuts it in two, so many times, across its rows where it has up to so many columns a row, but nothing of fewer than so many
+    /// multiply-adds, and runs the pieces.
+    fn cut(
+        self,
+        threads: Threads,
+        times: u32,
+        most_columns: usize,
+        least: usize,
+        run: &(impl Fn(Self) + Sync),
+    ) {
         let (rows, cols) = self.dst.shape();
-        if times == 0 || rows * cols * self.a.ncols() < PIECE_WORK {
+        if times == 0 || rows * cols * self.a.ncols() < least {
             return run(self);
         }
         let Self { dst, held, a, b, is_streamed, .. } = self;
@@ -91,6 +104,7 @@ impl<T: Real> Product<'_, T> {
                 threads,
                 times - 1,
                 most_columns,
+                least,
                 run,
             );
         };

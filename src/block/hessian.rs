@@ -197,44 +197,22 @@ impl<T: Real> Problem<'_, T> {
 
     /// Adds Aᵀ·B.
     fn add_transposed(&self, dst: MatMut<'_, T>, held: Destination, a: MatRef<'_, T>, b: MatRef<'_, T>) {
-        let (rows, columns) = dst.shape();
-        let work = rows * columns * a.nrows() / 2;
-        if !self.are_worth_a_thread(work / 2) || rows.min(columns) <= SMALL {
-            let product = Product { dst, held, a: a.transpose(), b, is_streamed: false, next: Span::NOTHING };
-            return product.run(self.level);
-        }
-        if rows > columns {
-            let at = middle(rows);
-            let ((dst_0, dst_1), (a_0, a_1)) = (dst.split_at_row_mut(at), a.split_at_col(at));
-            self.both(
-                work,
-                || self.add_transposed(dst_0, held, a_0, b),
-                || self.add_transposed(dst_1, held, a_1, b),
-            );
+        let product = Product { dst, held, a: a.transpose(), b, is_streamed: false, next: Span::NOTHING };
+        if self.plan.in_pieces() {
+            product.run_in_large_pieces(self.level, self.threads, 4 * SHARED);
         } else {
-            let at = middle(columns);
-            let ((dst_0, dst_1), (b_0, b_1)) = (dst.split_at_col_mut(at), b.split_at_col(at));
-            self.both(
-                work,
-                || self.add_transposed(dst_0, held, a, b_0),
-                || self.add_transposed(dst_1, held, a, b_1),
-            );
+            product.run(self.level);
         }
     }
 
     /// Both, each so many multiply-adds: at once if that is worth it.
     fn both(&self, work: usize, a: impl FnOnce() + Send, b: impl FnOnce() + Send) {
-        if self.are_worth_a_thread(work) {
+        if self.plan.in_pieces() && work >= SHARED {
             self.threads.join(a, b);
         } else {
             a();
             b();
         }
-    }
-
-    /// Of so many multiply-adds.
-    fn are_worth_a_thread(&self, work: usize) -> bool {
-        self.plan.in_pieces() && work >= SHARED
     }
 
     /// Distance of neighbouring samples of which there is a product for each number of Θ, and room for a register more.

@@ -20,7 +20,7 @@
 //!   same bits.
 
 use super::lanes::Lanes;
-use super::reduce::Elementwise;
+use super::map::Elementwise;
 use super::vector::{Mask, Vector};
 use pulp::{Simd, bytemuck};
 

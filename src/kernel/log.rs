@@ -11,7 +11,7 @@
 //! that k·ln2_hi is exact.
 
 use super::exp::Exponential;
-use super::reduce::Elementwise;
+use super::map::Elementwise;
 use super::vector::Vector;
 use pulp::{Simd, bytemuck};
 

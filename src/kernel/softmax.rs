@@ -5,10 +5,8 @@
 
 use super::exp::exp_nonpositive;
 use super::log::{Logarithm, log1p_nonnegative};
-use super::reduce::{
-    Elementwise, Scale, are_within, exp_and_sum, exp_sum_without, has_nan, map_row, max_ignoring_nan,
-    position,
-};
+use super::map::{Elementwise, Scale, map_row};
+use super::reduce::{are_within, exp_and_sum, exp_sum_without, has_nan, max_ignoring_nan, position};
 use super::vector::{Mask, Vector, alone};
 use core::ops::Range;
 use pulp::Simd;

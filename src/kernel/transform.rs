@@ -1,7 +1,7 @@
 //! What the scores go through before the softmax, element by element: z = cap·tanh(s / cap) / temperature.
 
 use super::lanes::Lanes;
-use super::reduce::{Pairwise, Scale, map, map_with};
+use super::map::{Pairwise, Scale, map, map_with};
 use super::tanh::{Tangent, tanh_and_slope};
 use super::vector::{UNROLL, Vector};
 use crate::schedule::{Halves, middle};

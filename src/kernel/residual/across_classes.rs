@@ -4,10 +4,8 @@ use super::{Residual, Sums, TargetResidual, Want, label_residual, sums};
 use crate::kernel::exp::exp_nonpositive;
 use crate::kernel::lines::Lines;
 use crate::kernel::log::Logarithm;
-use crate::kernel::reduce::{
-    Pairwise, Scale, exp_and_sum, exp_sum, has_nan, map, map_with, max_ignoring_nan, position,
-    spread_and_total,
-};
+use crate::kernel::map::{Pairwise, Scale, map, map_with};
+use crate::kernel::reduce::{exp_and_sum, exp_sum, has_nan, max_ignoring_nan, position, spread_and_total};
 use crate::kernel::vector::Vector;
 use pulp::Simd;
 

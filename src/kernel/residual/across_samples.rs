@@ -6,8 +6,8 @@ use crate::kernel::exp::{exp_term, restored};
 use crate::kernel::lanes::MAX_LANES;
 use crate::kernel::lines::{Lines, line_mut};
 use crate::kernel::log::Logarithm;
-use crate::kernel::reduce::CompensatedSum;
 use crate::kernel::registers::is_emulated;
+use crate::kernel::sum::CompensatedSum;
 use crate::kernel::vector::{UNROLL, Vector, alone};
 use pulp::Simd;
 

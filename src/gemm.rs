@@ -1,6 +1,6 @@
 //! Matrix products: on this crate's own kernels where they are faster, else by faer. The only file that names faer's product.
 
-use crate::kernel::{FEW_SAMPLES, Real, SimdLevel, Span, Thin, Wide};
+use crate::kernel::{FEW_SAMPLES, MAX_LANES, Real, SimdLevel, Span, Thin, Wide};
 use crate::schedule::{Threads, middle};
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
@@ -41,15 +41,22 @@ impl<T: Real> Product<'_, T> {
             let count = threads.count();
             let times = count.next_power_of_two().ilog2() + if count.is_power_of_two() { 0 } else { 2 };
             self.cut(threads, times, 1, PIECE_WORK, &|piece| piece.run_wide(level));
+            return;
+        }
+        let (thin, product) = Thin::choose(self, level);
+        let most_wide = match product.dst.row_stride() {
+            // Multiples of a few lines are written as they lie in memory.
+            1 if product.a.ncols() <= FEW_SAMPLES => 0,
+            // Of all shapes of a piece, faer is fastest with the wide ones, but a much wider one would read B again
+            // and again.
+            _ => MOST_WIDE,
+        };
+        if let Some(thin) = thin {
+            // The bits are the same here, too; but columns of multiples are best written some after the others.
+            let times = if threads.count() == 1 && thin != Thin::Multiples { 0 } else { PIECE_DEPTH };
+            product.cut(threads, times, most_wide, PIECE_WORK, &|piece| thin.run(piece, level));
         } else {
-            let most_wide = match self.dst.row_stride() {
-                // Multiples of a few lines are written as they lie in memory.
-                1 if self.a.ncols() <= FEW_SAMPLES => 0,
-                // Of all shapes of a piece, faer is fastest with the wide ones, but a much wider one would read B again
-                // and again.
-                _ => MOST_WIDE,
-            };
-            self.cut(threads, PIECE_DEPTH, most_wide, PIECE_WORK, &|piece| piece.run_thin(level));
+            product.cut(threads, PIECE_DEPTH, most_wide, PIECE_WORK, &|piece| piece.run_thin(level));
         }
     }
 
@@ -68,11 +75,10 @@ impl<T: Real> Product<'_, T> {
 
     /// On a kernel for thin products, or by faer.
     fn run_thin(self, level: SimdLevel) {
-        match Thin::new(self, level) {
-            Thin::Dot(dot) => T::run_dot(dot, level),
-            Thin::Outer(outer) => T::run_outer(outer, level),
-            Thin::Multiples(multiples) => T::run_multiples(multiples, level),
-            Thin::Neither(product) => product.run_general(),
+        let (thin, product) = Thin::choose(self, level);
+        match thin {
+            Some(thin) => thin.run(product, level),
+            None => product.run_general(),
         }
     }
 
@@ -95,9 +101,14 @@ impl<T: Real> Product<'_, T> {
         run: &(impl Fn(Self) + Sync),
     ) {
         let (rows, cols) = self.dst.shape();
-        if times == 0 || rows * cols * self.a.ncols() < least {
+        // No piece is narrower than a register.
+        let least_side = 2 * MAX_LANES;
+        let across_rows = cols < least_side || rows >= least_side && cols <= most_columns * rows;
+        let side = if across_rows { rows } else { cols };
+        if times == 0 || side < least_side || rows * cols * self.a.ncols() < least {
             return run(self);
         }
+        let half = middle(side).min((side - MAX_LANES) / MAX_LANES * MAX_LANES);
         let Self { dst, held, a, b, is_streamed, .. } = self;
         let again = |dst, a, b| {
             Product { dst, held, a, b, is_streamed, next: Span::NOTHING }.cut(
@@ -108,13 +119,11 @@ impl<T: Real> Product<'_, T> {
                 run,
             );
         };
-        if cols <= most_columns * rows {
-            let half = middle(rows);
+        if across_rows {
             let (dst_0, dst_1) = dst.split_at_row_mut(half);
             let (a_0, a_1) = a.split_at_row(half);
             threads.join(|| again(dst_0, a_0, b), || again(dst_1, a_1, b));
         } else {
-            let half = middle(cols);
             let (dst_0, dst_1) = dst.split_at_col_mut(half);
             let (b_0, b_1) = b.split_at_col(half);
             threads.join(|| again(dst_0, a, b_0), || again(dst_1, a, b_1));
@@ -143,5 +152,5 @@ const MOST_WIDE: usize = 4;
 /// A general product is split in two this often.
 const PIECE_DEPTH: u32 = 3;
 
-/// Multiply-adds below which a product is not split further.
-const PIECE_WORK: usize = 1 << 18;
+/// Multiply-adds below which a product is not split further, and no evaluation is shared in pieces.
+pub(crate) const PIECE_WORK: usize = 1 << 18;

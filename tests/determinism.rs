@@ -20,7 +20,7 @@ for_each_float!(
 );
 
 /// One shape for each way to cut up an evaluation.
-const SHAPES: [(&str, (usize, usize, usize)); 15] = [
+const SHAPES: [(&str, (usize, usize, usize)); 18] = [
     ("nothing to share", (50, 4, 3)),
     ("one partial gradient, many blocks", (3000, 3, 2)),
     ("two partial gradients, little to multiply", (9000, 3, 2)),
@@ -30,6 +30,9 @@ const SHAPES: [(&str, (usize, usize, usize)); 15] = [
     ("two partial gradients of few samples", (120, 500, 10)),
     ("two partial gradients of few features, lanes across classes", (46, 5, 2789)),
     ("pieces of products, few classes", (77, 1300, 10)),
+    ("pieces of products, short lines of which some are left over", (64, 140, 32)),
+    ("pieces of products, fewer samples than two registers", (20, 784, 50)),
+    ("pieces of products, the least work of these", (65, 64, 64)),
     ("pieces of products, a single sample", (1, 900, 1201)),
     ("pieces of products, lanes across samples", (191, 131, 101)),
     ("pieces of products, lanes across classes", (50, 65, 333)),

@@ -17,6 +17,9 @@ pub(crate) enum Layout {
 /// Samples of a piece: as many registers as are taken together.
 const PIECE: usize = UNROLL * MAX_LANES;
 
+/// Scores of two pieces, at least: of fewer, a piece takes little longer than its beginning and its end.
+const PIECE_SCORES: usize = 1 << 12;
+
 /// A block of scores, samples × classes.
 pub(crate) struct Scores<'a, T> {
     pub(super) lines: LinesMut<'a, T>,
@@ -68,7 +71,7 @@ impl<'a, T> Scores<'a, T> {
 
     /// Whether there are enough samples for two pieces.
     pub(super) fn can_be_halved(&self) -> bool {
-        self.samples > PIECE
+        self.samples > PIECE && self.samples * self.classes > PIECE_SCORES
     }
 
     /// Where to cut them in two.

@@ -28,9 +28,10 @@ pub(crate) use dot::filled;
 pub(super) use multiples::Multiples;
 pub(super) use outer::Outer;
 
+use super::Real;
 use super::lanes::{Lanes, MAX_LANES};
 use super::level::SimdLevel;
-use super::lines::lines_mut;
+use super::lines::{lines, lines_mut};
 use super::registers::has_many_registers;
 use crate::gemm::Product;
 use pulp::Simd;
@@ -78,26 +79,37 @@ pub(crate) const OUTER_ROWS: usize = 32;
 /// ... but with the widest registers, and so many columns, it is faster from [`MAX_LANES`] rows on.
 const OUTER_COLUMNS: usize = 3;
 
-/// A product, and which kernel is for it: that follows from the shape, the strides and the level.
-pub(crate) enum Thin<'a, T> {
-    Dot(Dot<'a, T>),
-    Outer(Outer<'a, T>),
-    Multiples(Multiples<'a, T>),
-    Neither(Product<'a, T>),
+/// A kernel for thin products.
+///
+/// It computes each number of a result in the same way wherever that is cut, so long as no piece is narrower than a register.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Thin {
+    /// Of so many rows, from which follows whether they are turned.
+    Dot {
+        rows: usize,
+    },
+    Outer,
+    Multiples,
 }
 
-impl<'a, T: Lanes> Thin<'a, T> {
-    pub(crate) fn new(product: Product<'a, T>, level: SimdLevel) -> Self {
+impl Thin {
+    /// The kernel for a product, if there is one, and the product as that takes it. Which follows from the shape, the strides and
+    /// the level.
+    pub(crate) fn choose<T: Lanes>(
+        product: Product<'_, T>,
+        level: SimdLevel,
+    ) -> (Option<Self>, Product<'_, T>) {
         // Lanes run along the rows of the result, if they can, where it has few, or where these are multiples of a few lines.
         let (rows, depth) = product.a.shape();
         let has_few_rows = rows <= FEW_SAMPLES.max(depth / DEPTH_OF_ROW);
         let has_few_lines = depth <= FEW_SAMPLES && product.dst.row_stride() != 1;
         let by_rows = (has_few_rows || has_few_lines) && product.dst.col_stride() == 1;
+        let was_streamed = product.is_streamed;
         let mut product = if by_rows { product.transposed() } else { product };
         // What passes by now is Θ, which nobody has asked for.
         let bytes = product.a.nrows().saturating_mul(depth).saturating_mul(size_of::<T>());
         product.is_streamed |= by_rows && product.b.ncols() >= SLOW_SAMPLES && bytes > LARGE_BYTES;
-        let Product { dst, held, a, b, is_streamed, next } = product;
+        let Product { ref dst, a, b, .. } = product;
         let (rows, depth) = a.shape();
         let (is_contiguous, is_thin) = (dst.row_stride() == 1, b.ncols() <= THIN);
         let registers = || level.registers();
@@ -119,17 +131,32 @@ impl<'a, T: Lanes> Thin<'a, T> {
         let has_lines = has_many(depth) || has_few(depth) && rows >= LONG;
         let is_outer = is_contiguous && has_rows && depth > 0 && (is_thin || has_lines);
         let are_multiples = is_contiguous && depth <= FEW_SAMPLES && depth > 0;
-        match (a.transpose().try_as_col_major(), a.try_as_col_major(), b.try_as_col_major()) {
-            (_, Some(a), _) if are_multiples => {
-                Self::Multiples(Multiples { dst: lines_mut(dst), held, a, b, next })
+        let kernel = match (a.transpose().try_as_col_major(), a.row_stride() == 1, b.row_stride() == 1) {
+            (_, true, _) if are_multiples => Self::Multiples,
+            (Some(a), _, true) if is_dot(a) => Self::Dot { rows },
+            (_, true, true) if is_outer => Self::Outer,
+            _ if by_rows => {
+                return (None, Product { is_streamed: was_streamed, ..product.transposed() });
             }
-            (Some(a), _, Some(b)) if is_dot(a) => {
-                Self::Dot(Dot { dst: lines_mut(dst), held, a, b, is_streamed, next })
+            _ => return (None, product),
+        };
+        (Some(kernel), product)
+    }
+
+    /// Carries out a product that it was chosen for, or a piece of it.
+    pub(crate) fn run<T: Real>(self, product: Product<'_, T>, level: SimdLevel) {
+        let Product { dst, held, a, b, is_streamed, next } = product;
+        let dst = lines_mut(dst);
+        match self {
+            Self::Dot { rows } => {
+                let (a, b) = (lines(a.transpose()), lines(b));
+                T::run_dot(Dot { dst, held, a, b, is_streamed, next, total: rows }, level);
             }
-            (_, Some(a), Some(b)) if is_outer => {
-                Self::Outer(Outer { dst: lines_mut(dst), held, a, b, is_streamed, next })
+            Self::Outer => {
+                let (a, b) = (lines(a), lines(b));
+                T::run_outer(Outer { dst, held, a, b, is_streamed, next }, level);
             }
-            _ => Self::Neither(Product { dst, held, a, b, is_streamed, next }),
+            Self::Multiples => T::run_multiples(Multiples { dst, held, a: lines(a), b, next }, level),
         }
     }
 }

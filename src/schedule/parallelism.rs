@@ -13,7 +13,7 @@ pub(crate) trait Halves: Send + Sized {
     fn halves(self) -> (Self, Self);
 }
 
-/// Where something of so many numbers is halved: at a whole register.
+/// Where something of so many numbers is halved: at a whole register. The first half is no smaller: another thread begins later.
 pub(crate) fn middle(len: usize) -> usize {
     (len / 2).next_multiple_of(MAX_LANES).min(len)
 }

@@ -1,6 +1,7 @@
 //! Whether threads share an evaluation in groups or in pieces, and in how many groups.
 
 use super::{FEW_FEATURES, Shape, Storage};
+use crate::gemm::PIECE_WORK;
 
 /// What the softmax of a score counts, in multiply-adds of each of the two products: for how many groups there are, or whether there
 /// are pieces, ...
@@ -12,20 +13,16 @@ const SCORE_WORK: usize = 40;
 /// What a number of X takes, which is read for each of the products.
 const NUMBER_WORK: usize = 2;
 
-/// What a number of Θ takes, and one of the gradient, for whether there are pieces: a few samples hardly do more than read the one
-/// and write the other.
+/// What a number of Θ takes, and one of the gradient: a few samples hardly do more than read the one and write the other.
 const THETA_WORK: usize = 4;
 
 /// Multiply-adds of `f32`, and what is worth as many, below which groups cost more than they bring: some 40 µs of one core.
 const SERIAL_WORK: usize = 11 << 17;
 
-/// Multiply-adds of `f32` below which pieces do: threads wait for each other after every product.
-const PIECES_WORK: usize = 3 * GROUP_WORK;
-
 /// Multiply-adds of `f32` that take some 4 ms: beside that it is nothing that a caller who is no thread of the pool waits until one
 /// there has woken. Else that caller is one thread more than the pool has, and now and then one waits as long as a piece takes for the
 /// processor of another.
-const ENTERED_WORK: usize = 100 * PIECES_WORK;
+const ENTERED_WORK: usize = 300 * GROUP_WORK;
 
 /// Multiply-adds of a group, so that a thread that wakes late still finds some left: some 10 to 20 µs.
 const GROUP_WORK: usize = 1 << 19;
@@ -67,6 +64,7 @@ impl Sharing {
         let Shape { samples, features, classes, size, storage, .. } = *shape;
         let theta = features.saturating_mul(classes);
         let theta_bytes = theta.saturating_mul(size);
+        let is_sparse = matches!(storage, Storage::Sparse { .. });
         let numbers = match storage {
             Storage::Sparse { entries } => entries,
             _ => samples.saturating_mul(features),
@@ -80,9 +78,9 @@ impl Sharing {
         let shared = work_with(SHARED_SCORE_WORK);
         let passing = theta.saturating_mul(THETA_WORK).saturating_mul(both);
         let reading = numbers.saturating_mul(NUMBER_WORK).saturating_mul(both);
-        let (mut groups, mut in_pieces) = (1, false);
-        let pieces_work = shared.saturating_add(passing);
         let groups_work = work_with(SCORE_WORK).saturating_add(reading);
+        let work = groups_work.saturating_add(passing);
+        let mut groups = 1;
         if groups_work >= SERIAL_WORK {
             let wanted = (shared / GROUP_WORK).clamp(2, MAX_GROUPS);
             let is_small = theta_bytes <= SMALL_THETA_BYTES;
@@ -101,20 +99,16 @@ impl Sharing {
                     many.max(few.max(in_cache.min(worth / each + 1)).min(FEW_GROUPS))
                 }
             };
-            // Fewer had better be pieces, of which sparse features have none.
-            let least = match storage {
-                Storage::Sparse { .. } => 0,
-                _ if is_small || are_thin => 2,
-                _ => FEW_GROUPS,
-            };
+            // Fewer had better be pieces.
+            let least = if is_sparse || is_small || are_thin { 2 } else { FEW_GROUPS };
             if affordable >= least {
                 // A power of two, so that a few threads have equally many.
-                groups = 1 << wanted.min(affordable).max(1).ilog2();
-            } else {
-                in_pieces = pieces_work >= PIECES_WORK;
+                groups = 1 << wanted.min(affordable).ilog2();
             }
         }
-        let work = if in_pieces { pieces_work } else { groups_work };
+        // A product, or the softmax, is to be so long that it is cut.
+        let longest = numbers.max(samples.saturating_mul(SHARED_SCORE_WORK)).saturating_mul(classes);
+        let in_pieces = groups == 1 && !is_sparse && longest >= PIECE_WORK;
         Self { groups, in_pieces, work }
     }
 
@@ -134,7 +128,7 @@ impl Sharing {
             let wanted = (work / GROUP_WORK).clamp(2, MAX_GROUPS);
             Self { groups: 1 << wanted.min(affordable).ilog2(), in_pieces: false, work }
         } else {
-            Self { groups: 1, in_pieces: work >= PIECES_WORK, work }
+            Self { groups: 1, in_pieces: work >= SERIAL_WORK, work }
         }
     }
 

@@ -21,6 +21,8 @@ pub(crate) struct Dot<'a, T> {
     pub(super) b: Lines<'a, T>,
     pub(super) is_streamed: bool,
     pub(super) next: Span,
+    /// Rows of the product that this is all or a piece of: whether they are turned follows from that.
+    pub(super) total: usize,
 }
 
 impl<T: Lanes> WithSimd for &mut Dot<'_, T> {
@@ -66,7 +68,7 @@ pub(super) fn follow<T>(lines: Lines<'_, T>) -> bool {
 
 #[inline(always)]
 fn dot<T: Lanes, S: Simd>(simd: S, product: Dot<'_, T>) {
-    let Dot { mut dst, held, a, b, is_streamed, next } = product;
+    let Dot { mut dst, held, a, b, is_streamed, next, .. } = product;
     let (rows, columns, depth) = (dst.nrows(), dst.ncols(), a.nrows());
     let lanes = Vector::<T, S>::COUNT;
     // Halves of four lanes pay only for pairs of columns, in tiles of two rows.

@@ -29,9 +29,9 @@ const PARTS: usize = 4;
 pub(super) fn turned_rows<T: Lanes, S: Simd>(product: &Dot<'_, T>) -> usize {
     let (rows, lanes) = (product.dst.nrows(), Vector::<T, S>::COUNT);
     let is_short = product.a.nrows() <= LONGEST && !product.is_streamed;
-    let (whole, rest) = (rows - rows % lanes, rows % lanes);
-    let leaves_little = rest == 0 || whole >= 8 * rest && product.a.nrows() >= lanes;
-    if is_short && product.b.ncols() >= FEWEST && leaves_little { whole } else { 0 }
+    let rest = product.total % lanes;
+    let leaves_little = rest == 0 || product.total - rest >= 8 * rest && product.a.nrows() >= lanes;
+    if is_short && product.b.ncols() >= FEWEST && leaves_little { rows - rows % lanes } else { 0 }
 }
 
 /// A product of whole groups, in tiles of one by up to [`MOST`] columns.

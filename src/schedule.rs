@@ -5,9 +5,9 @@
 //!
 //! - **Groups.** The blocks are dealt to groups of neighbours, each with a partial gradient of its own. Every thread takes
 //!   the next few groups until there is none left. At the end the partials are added in their order.
-//! - **Pieces.** Where K·n is so large for the samples, or all of it so short, that partial gradients would cost more than they bring,
-//!   there is one group; its blocks run in order, and the threads split each product of a block into pieces of its result, and its softmax into
-//!   pieces of its samples.
+//! - **Pieces.** Where K·n is so large for the samples, or all of it so short, that partial gradients would cost more than they
+//!   bring, there is one group; its blocks run in order, and the threads split each product of a block into pieces of its result, and
+//!   its softmax into pieces of its samples.
 //!
 //! Whether a shorter evaluation uses them at all follows from what others like it have taken (`experience.rs`).
 

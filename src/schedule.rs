@@ -183,7 +183,7 @@ impl Plan {
         let Shape { samples, features, classes, planes, size, storage, .. } = shape;
         let Sharing { groups, in_pieces, .. } = sharing;
         let theta_bytes = features.saturating_mul(classes).saturating_mul(size);
-        let is_sparse = matches!(storage, Storage::Sparse { .. });
+        let is_sparse = shape.is_sparse();
         let tall = !is_sparse && classes > THIN && theta_bytes > LARGE_THETA_BYTES;
         let kept = classes.saturating_mul(planes);
         let per_row = match storage {
@@ -342,7 +342,7 @@ impl Plan {
 
     /// Whether features are sparse.
     pub(crate) fn is_sparse(&self) -> bool {
-        matches!(self.shape.storage, Storage::Sparse { .. })
+        self.shape.is_sparse()
     }
 
     /// K, to whole registers.

@@ -108,9 +108,20 @@ mod tests {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             scores[((state >> 16) % most) as usize]
         };
-        for (samples, classes) in
-            [(0, 3), (1, 1), (1, 70), (7, 2), (16, 1), (39, 3), (67, 40), (150, 5), (333, 9)]
-        {
+        for (samples, classes) in [
+            (0, 3),
+            (1, 1),
+            (1, 70),
+            (7, 2),
+            (16, 1),
+            (39, 3),
+            (67, 40),
+            (67, 70),
+            (150, 5),
+            (150, 29),
+            (333, 9),
+            (333, 13),
+        ] {
             // Of a sample, only some: in many, nothing is above −∞.
             let rows: Vec<Vec<f64>> =
                 (0..samples).map(|i| (0..classes).map(|_| score([1, 2, 3, 8][i % 4])).collect()).collect();

@@ -17,7 +17,7 @@ pub(crate) enum Layout {
 /// Samples of a piece: as many registers as are taken together.
 const PIECE: usize = UNROLL * MAX_LANES;
 
-/// Scores of two pieces, at least: of fewer, a piece takes little longer than its beginning and its end.
+/// Scores up to which they are one piece: of fewer in each of two, a piece would take little longer than to begin and to end it.
 const PIECE_SCORES: usize = 1 << 12;
 
 /// A block of scores, samples × classes.
@@ -69,7 +69,7 @@ impl<'a, T> Scores<'a, T> {
         }
     }
 
-    /// Whether there are enough samples for two pieces.
+    /// Whether there are enough samples for two pieces, and enough scores.
     pub(super) fn can_be_halved(&self) -> bool {
         self.samples > PIECE && self.samples * self.classes > PIECE_SCORES
     }

@@ -39,6 +39,11 @@ pub(crate) struct Shape {
 }
 
 impl Shape {
+    /// Whether features are sparse.
+    pub(super) fn is_sparse(&self) -> bool {
+        matches!(self.storage, Storage::Sparse { .. })
+    }
+
     /// Whether the features are so few that those of a class fill no large register.
     pub(super) fn fills_none(&self) -> bool {
         self.features.saturating_mul(self.size) < REGISTER_BYTES

@@ -64,7 +64,6 @@ impl Sharing {
         let Shape { samples, features, classes, size, storage, .. } = *shape;
         let theta = features.saturating_mul(classes);
         let theta_bytes = theta.saturating_mul(size);
-        let is_sparse = matches!(storage, Storage::Sparse { .. });
         let numbers = match storage {
             Storage::Sparse { entries } => entries,
             _ => samples.saturating_mul(features),
@@ -100,7 +99,7 @@ impl Sharing {
                 }
             };
             // Fewer had better be pieces.
-            let least = if is_sparse || is_small || are_thin { 2 } else { FEW_GROUPS };
+            let least = if shape.is_sparse() || is_small || are_thin { 2 } else { FEW_GROUPS };
             if affordable >= least {
                 // A power of two, so that a few threads have equally many.
                 groups = 1 << wanted.min(affordable).ilog2();
@@ -108,7 +107,7 @@ impl Sharing {
         }
         // A product, or the softmax, is to be so long that it is cut.
         let longest = numbers.max(samples.saturating_mul(SHARED_SCORE_WORK)).saturating_mul(classes);
-        let in_pieces = groups == 1 && !is_sparse && longest >= PIECE_WORK;
+        let in_pieces = groups == 1 && !shape.is_sparse() && longest >= PIECE_WORK;
         Self { groups, in_pieces, work }
     }
 

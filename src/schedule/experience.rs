@@ -75,21 +75,31 @@ const TRIAL: u32 = 6;
 /// ... and those of them that count: before, threads wake.
 const COUNTED: u32 = 3;
 
+/// How many times as long as it should take a trial takes at most: threads that others hold up may do so at each evaluation.
+const HELD_UP: f64 = 3.0;
+
 /// How many times longer than what a trial lost it takes until the next, at most; each that changes nothing doubles it, ...
 const PATIENCE: f64 = 100.0;
+
+/// ... the same after a trial alone: the time of that hardly changes, and meanwhile the other threads fall asleep, ...
+const PATIENCE_WITH_OTHERS: f64 = 1000.0;
 
 /// ... from this on after a change, for where other programs come and go the next is near. It is as long until the first of
 /// evaluations that are not shared, which may lose all that the other threads could do meanwhile.
 const PROMPTNESS: f64 = 10.0;
 
 /// Evaluations that the time of one is averaged over.
-const MEMORY: f64 = 8.0;
+const MEMORY: f64 = 24.0;
 
 /// How many times that average one counts at most: the processor may have been away, or the other threads asleep.
 const OUTLIER: f64 = 2.0;
 
 /// How much longer one way takes than the other was found to take, before it is given up without a trial.
 const CLEARLY: f64 = 1.125;
+
+/// How much longer shared evaluations may take and yet be shared: as long as those alone they take where no other thread comes, and
+/// it may be on the way. A system that has woken it on the caller's processor takes some ms to see that another is idle.
+const NEARLY: f64 = 1.03;
 
 /// What is known of one case. Times are nanoseconds, for each sample.
 #[derive(Clone, Copy, Debug)]
@@ -129,7 +139,7 @@ impl Experience {
             if self.trial < COUNTED {
                 self.times[own] = self.times[own].min(took);
             }
-            if self.trial == 0 {
+            if self.trial == 0 || self.spent > HELD_UP * f64::from(TRIAL) * self.times[other] {
                 self.settle(threads);
             }
         } else {
@@ -153,14 +163,15 @@ impl Experience {
         let trial = f64::from(TRIAL) * alone.min(shared);
         let tried_shared = self.is_shared;
         (self.is_shared, self.rest) = if alone.is_finite() {
-            let is_shared = shared < alone;
+            let is_shared = shared < NEARLY * alone;
             let changes = is_shared == tried_shared;
-            self.patience = if changes { PROMPTNESS } else { PATIENCE.min(2.0 * self.patience) };
+            let most = if is_shared { PATIENCE_WITH_OTHERS } else { PATIENCE };
+            self.patience = if changes { PROMPTNESS } else { most.min(2.0 * self.patience) };
             (is_shared, self.patience * (self.spent - trial).max(trial))
         } else {
             (true, PROMPTNESS * trial * (threads - 1.0))
         };
-        self.spent = 0.0;
+        (self.trial, self.spent) = (0, 0.0);
     }
 }
 
@@ -213,16 +224,45 @@ mod tests {
         assert!(time < 0.75 * 40_000.0, "{time}");
     }
 
+    /// A thread that was woken on the caller's processor is moved to another after some evaluations, which take as long as alone until
+    /// then; and each time evaluations are not shared it falls asleep.
+    #[test]
+    fn threads_that_come_late_are_waited_for() {
+        let mut experience = Experience::of(0);
+        let (mut time, mut offered) = (0.0, 0);
+        for _ in 0..100_000 {
+            offered = if experience.is_shared { offered + 1 } else { 0 };
+            time += together(&mut experience, 1, 1.0, if offered > 200 { 0.6 } else { 1.02 });
+        }
+        assert!(time < 0.65 * 1e5, "{time}");
+    }
+
+    /// Beside another program on the other processor, each evaluation that is shared may wait for it. A trial that tells so is short.
+    #[test]
+    fn threads_that_are_held_up_are_soon_tried_again() {
+        let mut experience = Experience::of(0);
+        // Until it is known that they are.
+        together(&mut experience, 1000, 1.0, 80.0);
+        assert!(!experience.is_shared);
+        let time = together(&mut experience, 100_000, 1.0, 80.0);
+        assert!(time < 1.02 * 1e5, "{time}");
+        let time = together(&mut experience, 30_000, 1.0, 0.6);
+        assert!(time < 0.75 * 3e4, "{time}");
+    }
+
+    /// Neither where sharing brings much nor where it brings nothing yet.
     #[test]
     fn an_interruption_changes_nothing() {
-        let mut experience = Experience::of(0);
-        together(&mut experience, 10_000, 1.0, 0.6);
-        // Not in a trial of the other way.
-        while experience.trial > 0 {
-            together(&mut experience, 1, 1.0, 0.6);
+        for shared in [0.6, 1.01] {
+            let mut experience = Experience::of(0);
+            together(&mut experience, 10_000, 1.0, shared);
+            // Not in a trial of the other way.
+            while experience.trial > 0 {
+                together(&mut experience, 1, 1.0, shared);
+            }
+            assert!(experience.is_shared, "{shared}");
+            together(&mut experience, 1, 1.0, 1000.0);
+            assert!(experience.is_shared, "{shared}");
         }
-        assert!(experience.is_shared);
-        together(&mut experience, 1, 1.0, 1000.0);
-        assert!(experience.is_shared);
     }
 }

@@ -16,8 +16,12 @@ const NUMBER_WORK: usize = 2;
 /// What a number of Θ takes, and one of the gradient: a few samples hardly do more than read the one and write the other.
 const THETA_WORK: usize = 4;
 
-/// Multiply-adds of `f32`, and what is worth as many, below which groups cost more than they bring: some 40 µs of one core.
+/// Multiply-adds of `f32`, and what is worth as many, below which groups cost more than they bring: some 20 to 40 µs of one core.
 const SERIAL_WORK: usize = 11 << 17;
+
+/// Numbers of X for each of Θ beside which a partial gradient costs so little that half of that is enough: whether threads bring
+/// anything is found out in time, and one alone loses some hundredths.
+const LIGHT_PARTIAL: usize = 64;
 
 /// Multiply-adds of `f32` that take some 4 ms: beside that it is nothing that a caller who is no thread of the pool waits until one
 /// there has woken. Else that caller is one thread more than the pool has, and now and then one waits as long as a piece takes for the
@@ -80,7 +84,8 @@ impl Sharing {
         let groups_work = work_with(SCORE_WORK).saturating_add(reading);
         let work = groups_work.saturating_add(passing);
         let mut groups = 1;
-        if groups_work >= SERIAL_WORK {
+        let serial = if theta <= numbers / LIGHT_PARTIAL { SERIAL_WORK / 2 } else { SERIAL_WORK };
+        if groups_work >= serial {
             let wanted = (shared / GROUP_WORK).clamp(2, MAX_GROUPS);
             let is_small = theta_bytes <= SMALL_THETA_BYTES;
             let are_thin = features < FEW_FEATURES;
